@@ -1,0 +1,63 @@
+# movie-mlops: `make` alone explains each recipe in one line.
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+SOURCE ?= sample
+DATA ?=
+HOME_DIR ?=
+BIN := $(VENV)/bin
+UP_FLAGS := --port $(PORT) --source $(SOURCE) $(if $(DATA),--data "$(DATA)") $(if $(HOME_DIR),--home "$(HOME_DIR)")
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check demo setup setup-dev browser test-fast test-engines generate requirements clean clean-home
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+up: setup ## set everything up, train, serve API and page; PORT= SOURCE=sample|movielens|tmdb DATA= HOME_DIR=
+	@exec $(BIN)/movie-mlops up $(UP_FLAGS)
+
+test: setup-dev browser check ## set everything up and check everything (what CI runs)
+
+check: ## format, lint, import contracts, types, generated files, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/typos
+	$(BIN)/python scripts/generate.py --check
+	$(BIN)/pytest -n auto -m "not slow and not engine"
+	@if [ -d frontend/node_modules ]; then cd frontend && npm run --silent check; \
+	 else echo "page checks left out: Node 20 or later is not there"; fi
+
+demo: setup ## the story printed as it happens: sample data, a model, a click that changes a list
+	@$(BIN)/movie-mlops demo
+
+test-fast: ## unit and contract tests only
+	$(BIN)/pytest -n auto tests/unit tests/contracts -m "not slow and not engine"
+
+test-engines: setup-dev ## the slow tests and those that need an engine, which they install or start
+	$(BIN)/pytest -m "slow or engine"
+
+setup:
+	@$(PYTHON) scripts/setup_env.py --venv $(VENV)
+
+setup-dev:
+	@$(PYTHON) scripts/setup_env.py --venv $(VENV) --dev
+
+browser:
+	@sh scripts/install_browser.sh
+
+generate: ## write the generated files anew (.env.template, docs/reference)
+	$(BIN)/python scripts/generate.py
+
+requirements: ## compile the exact pins anew from pyproject.toml
+	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header pyproject.toml -o requirements/base.txt
+	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --group dev pyproject.toml -c requirements/base.txt -o requirements/dev.txt
+
+clean: ## remove environment and caches; never data/, var/ or .env
+	rm -rf $(VENV) frontend/node_modules frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+clean-home: ## remove data/ and var/ of HOME_DIR (default: here); needs CONFIRM=yes
+	@test "$(CONFIRM)" = yes || { echo "This deletes data/ and var/ of '$(or $(HOME_DIR),.)'. Say: make clean-home CONFIRM=yes"; exit 2; }
+	rm -rf "$(or $(HOME_DIR),.)/data" "$(or $(HOME_DIR),.)/var"

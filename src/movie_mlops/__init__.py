@@ -1,0 +1,28 @@
+"""Movie recommender and rating predictor with its whole machine-learning life cycle.
+
+The names of the contract import from here; each is loaded when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_WHERE = {
+    "DataVersionManager": "data.versions",
+    "MoviePredictor": "models.algorithms.numpy_mlp",
+    "SimpleDataLoader": "models.algorithms.numpy_mlp",
+    "TMDBCrawler": "data.crawlers",
+    "TMDBPreProcessor": "data.processors.watch_log",
+    "get_datasets": "bootstrap",
+    "get_model_registry": "bootstrap",
+    "init_seed": "models.algorithms.numpy_mlp",
+    "train": "models.algorithms.numpy_mlp",
+}
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name of the contract from its module."""
+    if name not in _WHERE:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

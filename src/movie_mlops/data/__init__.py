@@ -1,0 +1,1 @@
+"""Data: crawlers, table contracts, the lake, simulators, snapshots."""

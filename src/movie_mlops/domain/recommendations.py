@@ -1,0 +1,42 @@
+"""Answers of the two models."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from movie_mlops.domain.interactions import UserId
+from movie_mlops.domain.movies import MovieId
+
+Path = Literal["personal", "newcomer", "popular", "batch", "static"]
+"""How a list came to be: the user's history, too short a history, no history, or a fallback."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredMovie:
+    """One place of a list; `because` are the past films that gave most of the score."""
+
+    movie_id: MovieId
+    score: float
+    because: tuple[MovieId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendationList:
+    """A ranked list and what produced it."""
+
+    user_id: UserId
+    path: Path
+    model_version: str
+    snapshot: str
+    items: tuple[ScoredMovie, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RatingPrediction:
+    """A rating on the 1–10 scale of the sources with its interval of nominal `level`."""
+
+    rating: float
+    low: float
+    high: float
+    level: float
+    in_range: bool
+    model_version: str

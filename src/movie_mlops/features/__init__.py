@@ -1,0 +1,1 @@
+"""Features: views, engineering, the store, the training set."""

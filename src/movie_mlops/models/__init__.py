@@ -1,0 +1,1 @@
+"""Models: algorithms, bundles, registry, training, serving."""

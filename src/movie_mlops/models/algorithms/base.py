@@ -1,0 +1,160 @@
+"""The two protocols of algorithms, their training data and what an artifact is.
+
+An artifact is a set of named arrays plus a JSON card; `models/bundle.py` stores both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+Card = dict[str, Any]
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingHistories:
+    """Positive interactions of many users, in order of time, in one flat layout.
+
+    `items[indptr[u]:indptr[u + 1]]` are user u's films, oldest first, as positions in
+    `movie_ids` (sorted, the whole catalogue: films without interactions are in it too).
+    `times` are microseconds since 1970, or None where the source has no times.
+    """
+
+    movie_ids: IntArray
+    user_ids: tuple[str, ...]
+    indptr: IntArray
+    items: NDArray[np.int32]
+    times: IntArray | None = None
+
+    @property
+    def user_count(self) -> int:
+        """Number of users."""
+        return len(self.indptr) - 1
+
+    @property
+    def item_count(self) -> int:
+        """Number of films in the catalogue."""
+        return len(self.movie_ids)
+
+    def of(self, user: int) -> NDArray[np.int32]:
+        """The films of the user at this position, oldest first."""
+        return self.items[self.indptr[user] : self.indptr[user + 1]]
+
+    def counts(self) -> IntArray:
+        """Interactions per film, shape [item_count]."""
+        return np.bincount(self.items, minlength=self.item_count).astype(np.int64)
+
+
+@runtime_checkable
+class Recommender(Protocol):
+    """Scores every film of the catalogue for a history; keeps no parameter per user.
+
+    `movie_ids` (int64 [items], sorted) is the vocabulary; all positions refer to it.
+    """
+
+    name: ClassVar[str]
+    movie_ids: IntArray
+
+    def fit(self, histories: TrainingHistories, seed: int = 0) -> Self:
+        """Fit on all rows and return self; the same input and seed give the same arrays.
+
+        Raises:
+            TrainingDataError: no interaction at all.
+        """
+        ...
+
+    def score(self, histories: Sequence[NDArray[np.integer[Any]]]) -> FloatArray:
+        """Scores [len(histories), items] for histories of positions, oldest first.
+
+        Every score is finite; an empty history gives the popularity order. Films already in
+        the history are scored too: the caller leaves them out.
+        """
+        ...
+
+    def contributions(self, history: NDArray[np.integer[Any]], item: int) -> FloatArray:
+        """What each film of the history adds to the score of `item`, shape [len(history)].
+
+        Exact for linear models: score = sum of contributions + what is there without history.
+        """
+        ...
+
+    def similar(self, item: int) -> FloatArray:
+        """Similarity of every film to `item`, shape [items]; the film itself is -inf."""
+        ...
+
+    def artifact(self) -> tuple[Arrays, Card]:
+        """Everything that `from_artifact` needs: finite arrays and a JSON-ready card."""
+        ...
+
+    @classmethod
+    def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
+        """Rebuild the fitted model; arrays may be read-only memory maps.
+
+        Raises:
+            ArtifactCorruptError: an array is missing, of wrong shape, or not finite.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RatingRows:
+    """Films for rating prediction, column-wise; missing numbers are NaN, missing texts ""."""
+
+    title: Sequence[str]
+    original_title: Sequence[str]
+    start_year: NDArray[np.float64]
+    runtime_minutes: NDArray[np.float64]
+    num_votes: NDArray[np.float64]
+    genres: Sequence[Sequence[str]]
+    adult: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.title)
+
+
+@dataclass(frozen=True, slots=True)
+class RatingPredictions:
+    """Ratings 1–10 with interval bounds and whether the row lies inside the training range."""
+
+    rating: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    in_range: NDArray[np.bool_]
+
+
+@runtime_checkable
+class RatingRegressor(Protocol):
+    """Predicts a film's mean rating with an interval; served from flat arrays only."""
+
+    name: ClassVar[str]
+    level: float
+
+    def fit(self, rows: RatingRows, ratings: NDArray[np.float64], seed: int = 0) -> Self:
+        """Fit and calibrate the interval on rows held out inside; return self.
+
+        Raises:
+            TrainingDataError: fewer than 50 rows.
+        """
+        ...
+
+    def predict(self, rows: RatingRows) -> RatingPredictions:
+        """Predict; unknown genres are ignored, missing numbers are handled."""
+        ...
+
+    def artifact(self) -> tuple[Arrays, Card]:
+        """Everything that `from_artifact` needs: arrays and a JSON-ready card."""
+        ...
+
+    @classmethod
+    def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
+        """Rebuild the fitted model.
+
+        Raises:
+            ArtifactCorruptError: an array is missing, of wrong shape, or not finite.
+        """
+        ...

@@ -1,0 +1,115 @@
+"""The file that says which bundle is champion and which challenger; swapped atomically.
+
+One entry per registered model: `champion`, `challenger` and the stack of `previous` champions.
+Serving watches this file and nothing else.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from movie_mlops.domain.errors import ArtifactCorruptError, ModelVersionNotFoundError
+from movie_mlops.domain.versions import Alias
+
+MANIFEST = "manifest.json"
+KEPT_PREVIOUS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One served version; `path` is relative to the serving folder."""
+
+    version: str
+    path: str
+    card_sha256: str
+    snapshot: str
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one registered model serves."""
+
+    champion: Entry | None = None
+    challenger: Entry | None = None
+    previous: tuple[Entry, ...] = field(default=())
+
+
+def manifest_path(serving: Path) -> Path:
+    """Where the manifest of a serving folder lies."""
+    return serving / MANIFEST
+
+
+def read_manifest(serving: Path) -> dict[str, Served]:
+    """Model name to what it serves; empty before the first promotion.
+
+    Raises:
+        ArtifactCorruptError: the file is not a manifest.
+    """
+    try:
+        raw = json.loads(manifest_path(serving).read_text())
+        return {name: _served(value) for name, value in raw["models"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{manifest_path(serving)} cannot be read: {error}"
+        raise ArtifactCorruptError(message) from error
+
+
+def point(serving: Path, model: str, alias: Alias, entry: Entry | None) -> Served:
+    """Let an alias name this bundle; the champion before it goes on the stack."""
+    with _changing(serving) as models:
+        old = models.get(model, Served())
+        if alias is Alias.CHALLENGER:
+            new = Served(old.champion, entry, old.previous)
+        else:
+            stack = (old.champion, *old.previous) if old.champion else old.previous
+            same = old.challenger is not None and old.challenger == entry
+            new = Served(entry, None if same else old.challenger, stack[:KEPT_PREVIOUS])
+        models[model] = new
+    return new
+
+
+def roll_back(serving: Path, model: str) -> Served:
+    """Make the previous champion champion again; the present one is forgotten here.
+
+    Raises:
+        ModelVersionNotFoundError: there is no previous champion.
+    """
+    with _changing(serving) as models:
+        old = models.get(model, Served())
+        if not old.previous:
+            message = f"{model} has no previous champion to roll back to"
+            raise ModelVersionNotFoundError(message)
+        new = Served(old.previous[0], old.challenger, old.previous[1:])
+        models[model] = new
+    return new
+
+
+@contextmanager
+def _changing(serving: Path) -> Iterator[dict[str, Served]]:
+    serving.mkdir(parents=True, exist_ok=True)
+    with (serving / "manifest.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        models = read_manifest(serving)
+        yield models
+        body = {"models": {name: asdict(served) for name, served in sorted(models.items())}}
+        beside = serving / f".{MANIFEST}.{os.getpid()}"
+        with beside.open("w") as stream:
+            json.dump(body, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(manifest_path(serving))
+
+
+def _served(raw: dict[str, Any]) -> Served:
+    def entry(value: dict[str, str] | None) -> Entry | None:
+        return Entry(**value) if value else None
+
+    previous = tuple(Entry(**value) for value in raw["previous"])
+    return Served(entry(raw["champion"]), entry(raw["challenger"]), previous)

@@ -1,0 +1,1 @@
+"""Instruments: metrics, logs, health."""

@@ -1,0 +1,1 @@
+"""Pipelines: the steps that take names and return small JSON."""
