@@ -1,0 +1,67 @@
+"""The gate: a challenger must be better than the champion, and nowhere clearly worse."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from movie_mlops.domain.versions import Interval
+from movie_mlops.models.training.evaluation import paired_difference
+
+Values = NDArray[np.float64]
+SMALLEST_SEGMENT = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the challenger may be promoted, and why."""
+
+    passed: bool
+    reason: str
+    against: str
+    difference: Interval
+    segments: Mapping[str, Interval]
+
+    def to_json(self) -> dict[str, Any]:
+        """This verdict as JSON."""
+        return asdict(self)
+
+
+def gate(
+    challenger: Values,
+    champion: Values,
+    against: str,
+    segments: Mapping[str, NDArray[np.bool_]],
+    seed: int,
+) -> Verdict:
+    """Paired bootstrap of `challenger - champion` over the same users or films.
+
+    Higher values are better. Passes when the lower 95 % bound of the mean difference is above 0
+    and no segment of at least 30 members has an upper bound below 0.
+    """
+    total = paired_difference(challenger, champion, seed=seed)
+    floors = {
+        name: paired_difference(challenger[members], champion[members], seed=seed)
+        for name, members in segments.items()
+        if int(members.sum()) >= SMALLEST_SEGMENT
+    }
+    worse = [name for name, found in floors.items() if found.high < 0]
+    if total.low <= 0:
+        reason = f"not clearly better than {against} (95 % from {total.low:+.4f})"
+    elif worse:
+        reason = f"better on the whole, but worse for {', '.join(worse)}"
+    else:
+        reason = f"better than {against} by {total.value:.4f} (95 % from {total.low:+.4f})"
+    return Verdict(total.low > 0 and not worse, reason, against, total, floors)
+
+
+def activity_terciles(counts: NDArray[np.integer[Any]]) -> dict[str, NDArray[np.bool_]]:
+    """Members of the least, middle and most active third."""
+    low, high = np.quantile(counts, (1 / 3, 2 / 3))
+    return {
+        "light users": counts <= low,
+        "middle users": (counts > low) & (counts <= high),
+        "heavy users": counts > high,
+    }

@@ -1,0 +1,100 @@
+"""Rating prediction data and figures: rows from the movies table, splits, errors with intervals."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from movie_mlops.domain.versions import Interval
+from movie_mlops.models.algorithms.base import RatingPredictions, RatingRows
+
+FEWEST_VOTES = 5
+HELD_OUT_SHARE = 0.2
+Values = NDArray[np.float64]
+
+
+def rated_films(movies: pl.DataFrame, fewest_votes: int = FEWEST_VOTES) -> pl.DataFrame:
+    """Films of the movies table that have a rating from enough votes."""
+    return movies.filter(
+        pl.col("vote_average").is_not_null() & (pl.col("vote_count") >= fewest_votes)
+    )
+
+
+def rating_rows(movies: pl.DataFrame) -> tuple[RatingRows, Values]:
+    """Rows and ratings of the movies table, in its order."""
+    rows = RatingRows(
+        title=movies["title_en"].fill_null(movies["title"]).to_list(),
+        original_title=movies["original_title"].fill_null("").to_list(),
+        start_year=_numbers(movies["year"]),
+        runtime_minutes=_numbers(movies["runtime"]),
+        num_votes=_numbers(movies["vote_count"]),
+        genres=movies["genres"].to_list(),
+        adult=movies["adult"].to_numpy(),
+    )
+    return rows, _numbers(movies["vote_average"])
+
+
+def split_rows(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions for training and for testing, 80/20 at random."""
+    order = np.random.default_rng(seed).permutation(count)
+    held = round(count * HELD_OUT_SHARE)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+@dataclass(frozen=True, slots=True)
+class RatingReport:
+    """Figures of one regressor on held-out films; `squared_errors` are per film."""
+
+    films: int
+    metrics: Mapping[str, Interval]
+    squared_errors: Values
+
+    def to_json(self) -> dict[str, Any]:
+        """Metric name to value with bounds."""
+        return {
+            name: {"value": found.value, "low": found.low, "high": found.high}
+            for name, found in self.metrics.items()
+        }
+
+
+def measure(
+    predictions: RatingPredictions, ratings: Values, level: float, seed: int, samples: int = 1_000
+) -> RatingReport:
+    """RMSE, MAE, R2 and coverage with 95 % bootstrap intervals over films."""
+    errors = ratings - predictions.rating
+    covered = (ratings >= predictions.low) & (ratings <= predictions.high)
+    rng = np.random.default_rng(seed)
+    drawn = np.array(
+        [_figures(errors[i], ratings[i], covered[i]) for i in _resamples(rng, len(errors), samples)]
+    )
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    names = ("rmse", "mae", "r2", f"coverage_{level * 100:.0f}")
+    value = _figures(errors, ratings, covered)
+    metrics = {
+        name: Interval(float(value[at]), float(low[at]), float(high[at]))
+        for at, name in enumerate(names)
+    }
+    return RatingReport(len(ratings), metrics, errors**2)
+
+
+def _figures(errors: Values, ratings: Values, covered: NDArray[np.bool_]) -> tuple[float, ...]:
+    squared = errors**2
+    spread = float(((ratings - ratings.mean()) ** 2).sum())
+    return (
+        float(np.sqrt(squared.mean())),
+        float(np.abs(errors).mean()),
+        1 - float(squared.sum()) / max(spread, 1e-12),
+        float(covered.mean()),
+    )
+
+
+def _resamples(rng: np.random.Generator, count: int, samples: int) -> Any:
+    return (rng.integers(0, count, count) for _ in range(samples))
+
+
+def _numbers(column: pl.Series) -> Values:
+    found: Values = column.cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
+    return found
