@@ -1,13 +1,12 @@
 """Snapshots of the tables: tags, manifest and diff of ours over DVC's content-addressed cache."""
 
 import json
+import logging
 import re
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +135,8 @@ class DataVersionManager:
         from dvc.repo import Repo  # noqa: PLC0415 (seconds to import)
 
         if not (self._base / ".dvc").is_dir():
-            with redirect_stdout(StringIO()):  # it greets
-                Repo.init(str(self._base), no_scm=True).close()
+            logging.getLogger("dvc").setLevel(logging.WARNING)  # it greets
+            Repo.init(str(self._base), no_scm=True).close()
         repo = Repo(str(self._base))
         with repo.config.edit("local") as config:
             config["cache"]["dir"] = str(self._cache)

@@ -1,0 +1,304 @@
+"""The lake: raw files, checked tables, event files and quarantine under one folder."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from movie_mlops.data.tables import Table
+from movie_mlops.data.validators import (
+    CHECKED,
+    ORIGINAL_ROW,
+    ValidationReport,
+    check,
+    columns_sql,
+    from_json_sql,
+    require_quality,
+)
+from movie_mlops.domain.errors import EngineUnavailableError, SourceFormatError
+
+MEMORY_LIMIT = "1GB"
+_EVENT_FILE = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)-(?P<first>\d+)-(?P<last>\d+)\.parquet")
+_FULL = ("no space left", "file too large", "disk quota", "could not write", "failed to offload")
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` to write to; on success it takes the target's place at once.
+
+    On any exception the partial file is removed and the target stays as it was. Readers see the
+    old file or the new one, never a part. One writer per target at a time.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Lake:
+    """Tables and raw files of one home.
+
+    Layout: `raw/<source>/…`, `processed/<table>.parquet`,
+    `processed/events/<topic>-<partition>-<first>-<last>.parquet`,
+    `quarantine/<table>/<batch>.parquet`, `features/`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def raw(self, source: str) -> Path:
+        """The folder of a source's files; made when it is not there."""
+        folder = self.root / "raw" / source
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def processed(self) -> Path:
+        """The folder of the checked tables."""
+        return self.root / "processed"
+
+    @property
+    def features(self) -> Path:
+        """The folder of feature files."""
+        return self.root / "features"
+
+    def path(self, name: str) -> Path:
+        """Where the table of this name lies or would lie."""
+        return self.processed / f"{name}.parquet"
+
+    def exists(self, name: str) -> bool:
+        """Whether the table was ever written."""
+        return self.path(name).is_file()
+
+    def read(self, name: str) -> pl.DataFrame:
+        """The whole table.
+
+        Raises:
+            FileNotFoundError: it was never written.
+        """
+        return _read_once(self.path(name))
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Open DuckDB in memory, bounded to 1 GB, spilling into the lake; the zone is UTC.
+
+        Close it, or use it in a `with`.
+        """
+        spill = self.root / "tmp"
+        spill.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(
+            ":memory:",
+            config={
+                "memory_limit": MEMORY_LIMIT,
+                "temp_directory": str(spill),
+                "autoinstall_known_extensions": "false",
+            },
+        )
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection
+
+    def replace(
+        self,
+        table: Table,
+        connection: duckdb.DuckDBPyConnection,
+        relation: str | None = None,
+        *,
+        source: str = "",
+    ) -> ValidationReport:
+        """Check the staged rows and put them in the place of the table.
+
+        Rows that fail go to quarantine with their reason, of two rows with one key the second.
+        The same bad rows make the same quarantine file, so a repeated run adds nothing.
+
+        Args:
+            table: the contract.
+            connection: where the rows are staged (`connect`).
+            relation: the staged relation; `raw_<table>` when None.
+            source: kept with each quarantined row.
+
+        Raises:
+            DataQualityError: empty, a required column is missing, or over 20 % of rows are bad.
+            SourceFormatError: the source cannot be read to its end.
+            EngineUnavailableError: the disk is full or does not write.
+            In each case the last good data stays and no part of the new one remains.
+        """
+        report = _read_source(connection, table, relation or f"raw_{table.name}")
+        require_quality(report)
+        with _disk_errors(table.name):
+            self._write_quarantine(table, connection, f"'{source.replace(chr(39), '')}'")
+            self._write_table(table, connection)
+        return report
+
+    def replay_quarantine(self, table: Table) -> ValidationReport:
+        """Check quarantined rows again and merge those that pass now; the rest stays there.
+
+        The table's own rows win over replayed ones of the same key. Counts of the report are of
+        the replayed rows; `rows_out` of them were merged.
+
+        Raises:
+            EngineUnavailableError: the disk is full or does not write.
+        """
+        files = sorted(self._quarantine(table).glob("*.parquet"))
+        if not files:
+            return ValidationReport(table.name, 0, 0)
+        with self.connect() as connection:
+            connection.execute(
+                "CREATE TEMP TABLE bad AS SELECT row, any_value(source) AS source "
+                "FROM read_parquet($1) GROUP BY row ORDER BY row",
+                [[str(file) for file in files]],
+            )
+            staged = f"SELECT {from_json_sql(table, 'row')}, row AS {ORIGINAL_ROW} FROM bad"  # noqa: S608
+            if self.exists(table.name):
+                existing = str(self.path(table.name)).replace("'", "''")
+                staged = (
+                    f"SELECT *, NULL AS {ORIGINAL_ROW} FROM read_parquet('{existing}') "  # noqa: S608
+                    f"UNION ALL BY NAME {staged}"
+                )
+            before = self._rows(table)
+            connection.execute(f"CREATE TEMP VIEW replayed AS {staged}")
+            report = _read_source(connection, table, "replayed")
+            with _disk_errors(table.name):
+                if report.rows_out:
+                    self._write_table(table, connection)
+                kept = self._write_quarantine(
+                    table, connection, "(SELECT source FROM bad WHERE bad.row = c.row)"
+                )
+        for file in files:
+            if file != kept:
+                file.unlink()
+        return ValidationReport(
+            table.name, report.rows_in - before, report.rows_out - before, report.quarantined
+        )
+
+    def append_events(
+        self, topic: str, partition: int, first: int, last: int, frame: pl.DataFrame
+    ) -> Path:
+        """Keep the events of positions first…last; the same positions again overwrite.
+
+        Files of the partition that lie wholly inside the range are taken away.
+
+        Raises:
+            EngineUnavailableError: the disk is full or does not write.
+        """
+        target = self.processed / "events" / f"{topic}-{partition}-{first}-{last}.parquet"
+        with _disk_errors(target.name), replacing(target) as partial:
+            frame.write_parquet(partial)
+        for file, (other, start, end) in self._event_files(topic).items():
+            if other == partition and first <= start and end <= last and file != target:
+                file.unlink()
+        return target
+
+    def events(self, topic: str) -> pl.DataFrame:
+        """All kept events of a topic by partition and position; empty when there are none.
+
+        An event that two overlapping files hold (by `event_id`) counts once.
+        """
+        files = sorted(self._event_files(topic).items(), key=lambda item: item[1])
+        if not files:
+            return pl.DataFrame()
+        frames = [_read_once(file) for file, _ in files]
+        joined = pl.concat(frames, how="diagonal_relaxed")
+        if "event_id" in joined.columns:
+            joined = joined.unique("event_id", keep="first", maintain_order=True)
+        return joined
+
+    def event_positions(self, topic: str) -> dict[int, int]:
+        """Partition to the next position that no kept file holds."""
+        positions: dict[int, int] = {}
+        for partition, _, last in self._event_files(topic).values():
+            positions[partition] = max(positions.get(partition, 0), last + 1)
+        return positions
+
+    def latest_event_file(self, topic: str, partition: int) -> Path | None:
+        """The file of a partition that holds its latest positions."""
+        spans = {
+            file: last
+            for file, (at, _, last) in self._event_files(topic).items()
+            if at == partition
+        }
+        return max(spans, key=spans.__getitem__) if spans else None
+
+    def _event_files(self, topic: str) -> dict[Path, tuple[int, int, int]]:
+        found = {}
+        for file in (self.processed / "events").glob("*.parquet"):
+            match = _EVENT_FILE.fullmatch(file.name)
+            if match and match["topic"] == topic:
+                found[file] = (int(match["partition"]), int(match["first"]), int(match["last"]))
+        return found
+
+    def _quarantine(self, table: Table) -> Path:
+        return self.root / "quarantine" / table.name
+
+    def _rows(self, table: Table) -> int:
+        if not self.exists(table.name):
+            return 0
+        return int(pl.scan_parquet(self.path(table.name)).select(pl.len()).collect().item())
+
+    def _write_table(self, table: Table, connection: duckdb.DuckDBPyConnection) -> None:
+        order = ", ".join(f'"{name}"' for name in (*table.order, "_position"))
+        with replacing(self.path(table.name)) as partial:
+            connection.execute(
+                f"COPY (SELECT {columns_sql(table)} FROM {CHECKED} WHERE _reason IS NULL "  # noqa: S608
+                f"ORDER BY {order}) TO '{_quoted(partial)}' (FORMAT parquet, COMPRESSION zstd)"
+            )
+
+    def _write_quarantine(
+        self, table: Table, connection: duckdb.DuckDBPyConnection, source: str
+    ) -> Path | None:
+        bad = f"(SELECT _row AS row, _reason AS reason FROM {CHECKED} WHERE _reason IS NOT NULL)"  # noqa: S608
+        found = connection.execute(f"SELECT bit_xor(hash(row, reason)), count(*) FROM {bad}")  # noqa: S608
+        digest, count = found.fetchone() or (None, 0)
+        if not count:
+            return None
+        target = self._quarantine(table) / f"{digest:016x}.parquet"
+        with replacing(target) as partial:
+            connection.execute(
+                f"COPY (SELECT row, reason, {source} AS source, now() AS quarantined_at "  # noqa: S608
+                f"FROM {bad} AS c) TO '{_quoted(partial)}' (FORMAT parquet, COMPRESSION zstd)"
+            )
+        return target
+
+
+def _read_once(path: Path) -> pl.DataFrame:
+    # Polars opens a path more than once: footer and pages could be of two different files
+    return pl.read_parquet(path.read_bytes())
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _read_source(
+    connection: duckdb.DuckDBPyConnection, table: Table, relation: str
+) -> ValidationReport:
+    try:
+        return check(connection, table, relation)
+    except duckdb.Error as error:
+        text = str(error)
+        if isinstance(error, duckdb.OutOfMemoryException) or any(w in text.lower() for w in _FULL):
+            message = f"no room to check table {table.name}: {text}"
+            raise EngineUnavailableError(message) from error
+        message = f"table {table.name}: the source cannot be read: {text}"
+        raise SourceFormatError(message) from error
+
+
+@contextmanager
+def _disk_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, duckdb.Error, pl.exceptions.PolarsError) as error:
+        message = f"{what} cannot be written, the last good data stays: {error}"
+        raise EngineUnavailableError(message) from error

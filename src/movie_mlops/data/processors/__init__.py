@@ -1,0 +1,1 @@
+"""Processors: raw records in, contracted tables, watch logs and posters out."""
