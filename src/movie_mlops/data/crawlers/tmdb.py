@@ -75,10 +75,7 @@ class TMDBCrawler:
         self._access = access
         bearer = "." in access.api_key
         self._key = {} if bearer else {"api_key": access.api_key}
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {access.api_key}"} if bearer else {},
-            timeout=LONGEST_ANSWER_SECONDS,
-        )
+        self._headers = {"Authorization": f"Bearer {access.api_key}"} if bearer else {}
         self._next_request = 0.0
 
     def get_popular_movies(self, page: int) -> list[Record]:
@@ -109,7 +106,8 @@ class TMDBCrawler:
         """Fetch all pages into `raw/pages`, then write `raw/popular.json` from them.
 
         A crawl that was stopped goes on where it was; a page whose ETag TMDB confirms (304)
-        stays as it is. See the port for errors.
+        stays as it is. Films that TMDB no longer lists, or flags as adult, are left out. See the
+        port for errors.
         """
         crawl = raw / "crawl.json"
         done = set(_read(crawl).get("done", []))
@@ -123,7 +121,8 @@ class TMDBCrawler:
             page += 1
         progress("TMDB pages", last, last)
         bodies = (_read(_page_path(raw, number)) for number in range(1, last + 1))
-        movies = _distinct(movie for body in bodies for movie in _results(body))
+        found = _distinct(movie for body in bodies for movie in _results(body))
+        movies = [movie for movie in found if not movie.get("adult")]
         if not movies:
             message = "TMDB sent no film at all; the last good file stays"
             raise SourceFormatError(message)
@@ -171,17 +170,23 @@ class TMDBCrawler:
         pause = self._next_request - time.monotonic()
         if pause > 0:
             time.sleep(pause)
-        self._next_request = time.monotonic() + self.request_interval_seconds
-        headers = {"If-None-Match": etag} if etag else {}
+        deadline = time.monotonic() + LONGEST_ANSWER_SECONDS
+        headers = self._headers | ({"If-None-Match": etag} if etag else {})
         url = self._access.base_url.rstrip("/") + path
         try:
-            with self._client.stream(
-                "GET", url, params={**parameters, **self._key}, headers=headers
+            with httpx.stream(
+                "GET",
+                url,
+                params={**parameters, **self._key},
+                headers=headers,
+                timeout=LONGEST_ANSWER_SECONDS,
             ) as answer:
-                content = _bounded(answer, self._next_request + LONGEST_ANSWER_SECONDS)
+                content = _bounded(answer, deadline)
         except httpx.HTTPError as error:
             message = f"TMDB does not answer: {type(error).__name__}"
             raise _BusyError(message, None, CrawlError) from error
+        finally:
+            self._next_request = time.monotonic() + self.request_interval_seconds
         if answer.status_code == httpx.codes.NOT_MODIFIED:
             return None, etag
         _check_status(answer, path)
