@@ -50,29 +50,34 @@ class TrainingHistories:
         return np.bincount(self.items, minlength=self.item_count).astype(np.int64)
 
 
-@runtime_checkable
-class Recommender(Protocol):
-    """Scores every film of the catalogue for a history; keeps no parameter per user.
+class Scorer(Protocol):
+    """What evaluation needs of a model.
 
     `movie_ids` (int64 [items], sorted) is the vocabulary; all positions refer to it.
     """
 
-    name: ClassVar[str]
     movie_ids: IntArray
-
-    def fit(self, histories: TrainingHistories, seed: int = 0) -> Self:
-        """Fit on all rows and return self; the same input and seed give the same arrays.
-
-        Raises:
-            TrainingDataError: no interaction at all.
-        """
-        ...
 
     def score(self, histories: Sequence[NDArray[np.integer[Any]]]) -> FloatArray:
         """Scores [len(histories), items] for histories of positions, oldest first.
 
         Every score is finite; an empty history gives the popularity order. Films already in
         the history are scored too: the caller leaves them out.
+        """
+        ...
+
+
+@runtime_checkable
+class Recommender(Scorer, Protocol):
+    """Scores every film of the catalogue for a history; keeps no parameter per user."""
+
+    name: ClassVar[str]
+
+    def fit(self, histories: TrainingHistories, seed: int = 0) -> Self:
+        """Fit on all rows and return self; the same input and seed give the same arrays.
+
+        Raises:
+            TrainingDataError: no interaction at all.
         """
         ...
 

@@ -1,0 +1,1 @@
+"""Serving: loaded models, histories, recommendations, predictions."""

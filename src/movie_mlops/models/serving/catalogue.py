@@ -1,0 +1,200 @@
+"""Films and people in memory, as the API and the page show them."""
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from movie_mlops.data.tables import MOVIES
+from movie_mlops.domain.errors import MovieNotFoundError
+from movie_mlops.domain.movies import GENRES, Movie, MovieId
+from movie_mlops.models.algorithms.base import IntArray
+
+ReadTable = Callable[[], pl.DataFrame | None]
+"""Reads a whole table; None while there is none yet."""
+
+_TITLES = ("title", "title_en", "title_ko", "original_title")
+_KEPT_FILMS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A simulated viewer whom the page lets one be."""
+
+    user_id: str
+    name: str
+    name_ko: str | None
+    taste: str | None
+    taste_ko: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMovie:
+    """A film and how like the other one it is, 0 … 1."""
+
+    movie_id: MovieId
+    similarity: float
+
+
+class _Films:
+    """One reading of the table, sorted by film id."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self.frame = frame.unique("movie_id", keep="first").sort("movie_id")
+        self.ids: IntArray = self.frame["movie_id"].to_numpy().astype(np.int64)
+        popular = self.frame.select(
+            pl.arg_sort_by("popularity", "vote_count", descending=True)
+        ).to_series()
+        self.order: NDArray[np.int64] = popular.to_numpy().astype(np.int64)
+        self.rank = np.empty(len(self.order), np.int64)
+        self.rank[self.order] = np.arange(len(self.order))
+        self.titles = self.frame.select(
+            pl.Series(
+                name, [_folded(title or "") for title in self.frame[name].to_list()], pl.String
+            )
+            for name in _TITLES
+        )
+        self.genres = np.array(
+            [_genre_bits(genres) for genres in self.frame["genres"].to_list()], np.uint32
+        )
+        self.made: dict[int, Movie] = {}
+
+    def row(self, movie_id: int) -> int | None:
+        row = int(np.searchsorted(self.ids, movie_id))
+        return row if row < len(self.ids) and self.ids[row] == movie_id else None
+
+    def movie(self, row: int) -> Movie:
+        movie_id = int(self.ids[row])
+        found = self.made.get(movie_id)
+        if found is None:
+            found = _movie(self.frame.row(row, named=True))
+            if len(self.made) < _KEPT_FILMS:
+                self.made[movie_id] = found
+        return found
+
+
+class Catalogue:
+    """Every film of the movies table; `reload` reads it again and swaps it in at once."""
+
+    def __init__(self, read: ReadTable) -> None:
+        self._read = read
+        self._films = _Films(pl.DataFrame(schema=MOVIES.schema))
+        self.version = 0
+        self.reload()
+
+    def __len__(self) -> int:
+        return len(self._films.ids)
+
+    def __contains__(self, movie_id: int) -> bool:
+        return movie_id in self._films.made or self._films.row(movie_id) is not None
+
+    @property
+    def movie_ids(self) -> IntArray:
+        """All ids, sorted."""
+        return self._films.ids
+
+    def reload(self) -> None:
+        """Read the table again; where there is none, what is there stays."""
+        frame = self._read()
+        if frame is not None:
+            self._films = _Films(frame)
+            self.version += 1
+
+    def get(self, movie_id: int) -> Movie:
+        """One film.
+
+        Raises:
+            MovieNotFoundError: the catalogue has no such film.
+        """
+        films = self._films
+        found = films.made.get(movie_id)
+        if found is not None:
+            return found
+        row = films.row(movie_id)
+        if row is None:
+            message = f"the catalogue has no film {movie_id}; /api/v1/movies lists them all"
+            raise MovieNotFoundError(message)
+        return films.movie(row)
+
+    def page(self, after: int, limit: int) -> list[Movie]:
+        """Films with ids above `after`, in order of id."""
+        films = self._films
+        start = int(np.searchsorted(films.ids, after, side="right"))
+        return [films.movie(row) for row in range(start, min(start + limit, len(films.ids)))]
+
+    def search(self, text: str, limit: int) -> list[Movie]:
+        """Films with the text in a title: those that begin with it first, then by popularity."""
+        films, wanted = self._films, _folded(text.strip())
+        if not wanted:
+            return []
+        columns = [pl.col(name) for name in _TITLES]
+        found = films.titles.select(
+            row=pl.int_range(pl.len()),
+            contains=pl.any_horizontal(col.str.contains(wanted, literal=True) for col in columns),
+            begins=pl.any_horizontal(col.str.starts_with(wanted) for col in columns),
+        ).filter("contains")
+        rows, begins = found["row"].to_numpy(), found["begins"].to_numpy()
+        order = np.lexsort((films.rank[rows], ~begins))[:limit]
+        return [films.movie(int(rows[at])) for at in order]
+
+    def popular(self, limit: int, hidden: IntArray) -> list[Movie]:
+        """The most popular films that are not hidden."""
+        films = self._films
+        seen = set(hidden.tolist())
+        chosen: list[Movie] = []
+        for row in films.order:
+            if int(films.ids[row]) not in seen:
+                chosen.append(films.movie(int(row)))
+                if len(chosen) == limit:
+                    break
+        return chosen
+
+    def similar_by_genre(self, movie_id: int, limit: int) -> list[FoundMovie]:
+        """Films whose genres overlap most (Jaccard), the popular ones first among equals.
+
+        Raises:
+            MovieNotFoundError: the catalogue has no such film.
+        """
+        films = self._films
+        row = int(np.searchsorted(films.ids, self.get(movie_id).movie_id))
+        bits = films.genres[row]
+        both = np.bitwise_count(films.genres & bits)
+        likeness = both / np.maximum(np.bitwise_count(films.genres | bits), 1)
+        likeness[row] = -1.0
+        best = np.lexsort((films.rank, -likeness))[: min(limit, len(films.ids) - 1)]
+        return [FoundMovie(MovieId(int(films.ids[at])), float(likeness[at])) for at in best]
+
+
+class People:
+    """The simulated viewers; empty where the source has none."""
+
+    def __init__(self, read: ReadTable) -> None:
+        self._read = read
+        self.all: tuple[Person, ...] = ()
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the table again; where there is none, what is there stays."""
+        frame = self._read()
+        if frame is not None:
+            names = ("user_id", "name", "name_ko", "taste", "taste_ko")
+            self.all = tuple(Person(*row) for row in frame.select(names).iter_rows())
+
+
+def _movie(row: dict[str, Any]) -> Movie:
+    values = {name: row[name] for name in Movie.__dataclass_fields__}
+    for name in ("genres", "directors", "cast"):
+        values[name] = tuple(values[name] or ())
+    return Movie(**values)
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _genre_bits(genres: list[str] | None) -> int:
+    return sum(1 << GENRES.index(genre) for genre in set(genres or ()) if genre in GENRES)

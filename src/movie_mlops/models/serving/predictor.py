@@ -1,0 +1,73 @@
+"""Ratings of films by the served rating model."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from movie_mlops.domain.errors import EngineUnavailableError
+from movie_mlops.domain.recommendations import RatingPrediction
+from movie_mlops.domain.versions import MOVIE_PREDICTOR
+from movie_mlops.models.algorithms.base import RatingRegressor, RatingRows
+from movie_mlops.models.serving.model_loader import ModelLoader
+from movie_mlops.monitoring import metrics
+
+
+@dataclass(frozen=True, slots=True)
+class MovieFacts:
+    """What is known of a film whose rating is asked for; None where it is not known."""
+
+    title: str
+    original_title: str
+    start_year: int | None
+    runtime_minutes: float | None
+    num_votes: int | None
+    genres: tuple[str, ...]
+    is_adult: bool
+
+
+class RatingService:
+    """Predicts with the champion that is loaded."""
+
+    def __init__(self, loader: ModelLoader) -> None:
+        self._loader = loader
+
+    def predict(self, films: Sequence[MovieFacts]) -> list[RatingPrediction]:
+        """One prediction per film, in order.
+
+        Raises:
+            EngineUnavailableError: no rating model is loaded yet.
+        """
+        loaded = self._loader.get(MOVIE_PREDICTOR)
+        if loaded is None:
+            message = "no rating model is served yet; run `movie-mlops run rating_training`"
+            raise EngineUnavailableError(message, retry_after_seconds=10.0)
+        start = time.perf_counter()
+        model: RatingRegressor = loaded.model
+        version = loaded.entry.version
+        found = model.predict(_rows(films))
+        metrics.MODEL_SECONDS.labels(MOVIE_PREDICTOR).observe(time.perf_counter() - start)
+        metrics.MODEL_PREDICTIONS.labels(MOVIE_PREDICTOR, version, "model").inc(len(films))
+        columns = (found.rating, found.low, found.high, found.in_range)
+        return [
+            RatingPrediction(rating, low, high, model.level, in_range, version)
+            for rating, low, high, in_range in zip(
+                *(column.tolist() for column in columns), strict=True
+            )
+        ]
+
+
+def _rows(films: Sequence[MovieFacts]) -> RatingRows:
+    def numbers(values: Sequence[float | None]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return np.array([np.nan if value is None else value for value in values], np.float64)
+
+    return RatingRows(
+        title=[film.title for film in films],
+        original_title=[film.original_title for film in films],
+        start_year=numbers([film.start_year for film in films]),
+        runtime_minutes=numbers([film.runtime_minutes for film in films]),
+        num_votes=numbers([film.num_votes for film in films]),
+        genres=[film.genres for film in films],
+        adult=np.array([film.is_adult for film in films], np.bool_),
+    )

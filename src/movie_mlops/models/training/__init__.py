@@ -1,0 +1,1 @@
+"""Training: splits, evaluation, the fit, the gate."""
