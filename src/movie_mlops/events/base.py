@@ -1,0 +1,170 @@
+"""The port of the event log: append, read as a group, remember how far the group is."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+from zlib import crc32
+
+from movie_mlops.domain.errors import EventError
+
+_POSITION = re.compile(r"([a-z][a-z0-9-]{0,63}):(\d{1,5}):(\d{1,18})", re.ASCII)
+
+
+class Position(NamedTuple):
+    """Where one event stands; written `user-events:2:123`."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+
+class Place(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+Positions = Mapping[Place, int]
+"""Partition to the offset of the next event, as Kafka counts: 0 when nothing was handled."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event before it has a position.
+
+    `event_id` is unique within a topic. Events with one `key` share a partition and keep their
+    order. `type` is a versioned name (`user_interaction.v1`), `body` is JSON. `fingerprint` says
+    what makes two events with one id the same; when empty it is made of key, type and body.
+    """
+
+    event_id: str
+    key: str
+    type: str
+    body: bytes
+    fingerprint: bytes = b""
+
+    def identity(self) -> bytes:
+        """The fingerprint, made when it was not given."""
+        if self.fingerprint:
+            return self.fingerprint
+        text = f"{self.key}\0{self.type}\0".encode() + self.body
+        return hashlib.blake2b(text, digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored event; `published_at` is microseconds since 1970."""
+
+    position: Position
+    event_id: str
+    key: str
+    type: str
+    body: bytes
+    published_at: int
+
+
+class Published(NamedTuple):
+    """Where an event stands; a duplicate stands where it was published first."""
+
+    position: Position
+    is_duplicate: bool
+
+
+class EventLog(Protocol):
+    """An append-only log with partitions and consumer groups; safe to call from many threads."""
+
+    def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Published]:
+        """Append all events or none; returns when they survive a crash.
+
+        An event whose id the topic has already seen is not stored again: when it is the same
+        event it is reported as a duplicate with its first position.
+
+        Raises:
+            UnknownEventError: there is no such topic.
+            EventConflictError: an id was taken before by another event; nothing was stored.
+            LogFullError: the log has reached its size bound; nothing was stored.
+            EngineUnavailableError: the log does not answer.
+        """
+        ...
+
+    def publish_future(self, topic: str, events: Sequence[NewEvent]) -> Future[list[Published]]:
+        """As `publish`, for callers that must not wait; the future may be cancelled."""
+        ...
+
+    def poll(
+        self, group: str, topics: Sequence[str], limit: int, wait_seconds: float = 0.0
+    ) -> list[Record]:
+        """The next events of the group, in order within each partition, at most `limit`.
+
+        Continues after what this object returned last; a new object continues after the last
+        commit, a new group at the beginning. Waits up to `wait_seconds` for the first event.
+        A group has one member at a time in the embedded log.
+        """
+        ...
+
+    def commit(self, group: str, positions: Positions) -> None:
+        """Remember durably that the group has handled everything before these offsets."""
+        ...
+
+    def seek(self, group: str, positions: Positions) -> None:
+        """Let the group's next poll start at these offsets, others as before; commits nothing."""
+        ...
+
+    def committed(self, group: str, topics: Sequence[str]) -> dict[Place, int]:
+        """The committed offset of every partition of these topics; 0 where there is none."""
+        ...
+
+    def end_positions(self, topics: Sequence[str]) -> dict[Place, int]:
+        """The offset that the next event of every partition will get."""
+        ...
+
+    def read(self, place: Place, from_offset: int, limit: int) -> list[Record]:
+        """Events of one partition from an offset on, without any group: for replay."""
+        ...
+
+    def lag(self, group: str, topics: Sequence[str]) -> dict[str, int]:
+        """Events per topic that the group has not committed."""
+        ...
+
+    def ping(self) -> None:
+        """Return when the log answers, else raise EngineUnavailableError."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was accepted, then refuse; a second call does nothing."""
+        ...
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The same partition for the same key on every machine (librdkafka's `consistent`)."""
+    return crc32(key.encode()) % partitions
+
+
+def parse_position(text: str) -> Position:
+    """Read `user-events:2:123`.
+
+    Raises:
+        EventError: the text is no position.
+    """
+    match = _POSITION.fullmatch(text)
+    if match is None:
+        message = f"{text[:80]!r} is no log position; send back the position of a 202 as it was"
+        raise EventError(message)
+    return Position(match[1], int(match[2]), int(match[3]))
+
+
+def next_positions(records: Iterable[Record]) -> dict[Place, int]:
+    """What to commit after these records were handled."""
+    reached: dict[Place, int] = {}
+    for record in records:
+        topic, partition, offset = record.position
+        place = Place(topic, partition)
+        reached[place] = max(offset + 1, reached.get(place, 0))
+    return reached
