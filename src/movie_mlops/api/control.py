@@ -1,0 +1,221 @@
+"""The worker: events into the lake, schedules, and a small app for features and registry."""
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import uvicorn
+from fastapi import FastAPI, Path, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from movie_mlops.api.errors import answer_error, answer_http_error, answer_validation_error
+from movie_mlops.bootstrap import Services, build_services
+from movie_mlops.domain.errors import MovieMlopsError
+from movie_mlops.domain.interactions import parse_user_id
+from movie_mlops.domain.movies import parse_movie_id
+from movie_mlops.domain.versions import STAGE_TO_ALIAS, Alias, ModelVersion
+from movie_mlops.features.store import check_feature, entity_features
+from movie_mlops.features.views import JOIN_KEYS
+from movie_mlops.monitoring.logs import configure_logging
+from movie_mlops.orchestration.shapes import SHAPES
+from movie_mlops.settings import Settings, lower_priority
+
+Entity = Literal["movie", "user"]
+Name = Annotated[str, Path(max_length=200)]
+
+
+class BatchIn(BaseModel):
+    """Features of several entities."""
+
+    entity_ids: list[int | str] = Field(min_length=1, max_length=1_000)
+    features: list[Annotated[str, Field(max_length=200)]] = Field(min_length=1, max_length=100)
+    entity_type: Entity = "movie"
+
+
+class ExperimentIn(BaseModel):
+    """A new experiment."""
+
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[\w .-]+$")
+    description: str = Field("", max_length=2_000)
+
+
+class TransitionIn(BaseModel):
+    """A stage in the guide's words."""
+
+    model_name: str = Field(max_length=200)
+    version: str = Field(pattern=r"^\d{1,9}$")
+    stage: Literal["None", "Staging", "Production", "Archived"]
+    description: str = Field("", max_length=2_000)
+
+
+class PromotionIn(BaseModel):
+    """A version to make champion."""
+
+    version: str = Field(pattern=r"^\d{1,9}$")
+    description: str = Field("promoted through the API", max_length=2_000)
+
+
+def create_control_app(services: Services) -> FastAPI:
+    """The app behind the control socket; the API in front checks keys and bounds bodies."""
+    app = FastAPI(title="movie-mlops control", openapi_url=None)
+    for error, answer in (
+        (MovieMlopsError, answer_error),
+        (HTTPException, answer_http_error),
+        (RequestValidationError, answer_validation_error),
+    ):
+        app.add_exception_handler(error, answer)
+
+    @app.middleware("http")
+    async def keep_request_id(request: Request, forward: Any) -> Any:
+        request.state.request_id = request.headers.get("x-request-id", "")
+        return await forward(request)
+
+    @app.get("/health")
+    def get_health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    _add_features(app, services)
+    _add_registry(app, services)
+    _add_pipelines(app, services)
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Run the worker until SIGTERM; what was taken from the log is written before the end."""
+    configure_logging()
+    lower_priority()
+    services = build_services(settings)
+    socket = settings.path(settings.control_url)
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    socket.unlink(missing_ok=True)
+    with _lake_writer(services):
+        for shape in SHAPES.values():
+            if shape.every_hours is not None:
+                services.runner.schedule(shape.name, settings.training_interval_hours)
+        app = create_control_app(services)
+        app.router.lifespan_context = _warm(services)
+        uvicorn.run(app, uds=str(socket), log_level="warning", access_log=False)
+    services.close()
+
+
+@contextmanager
+def _lake_writer(services: Services) -> Iterator[None]:
+    writer = services.lake_writer()
+    thread = threading.Thread(target=writer.run, name="lake-writer")
+    thread.start()
+    try:
+        yield
+    finally:
+        writer.stop()
+        thread.join()
+
+
+def _warm(services: Services) -> Any:
+    """Import Feast beside serving, so that the first look-up does not wait for it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        threading.Thread(target=_try_ping, args=(services,), daemon=True).start()
+        yield
+
+    return lifespan
+
+
+def _try_ping(services: Services) -> None:
+    with suppress(MovieMlopsError):  # no repository yet: the first look-up later opens it
+        services.features.ping()
+
+
+def _add_features(app: FastAPI, services: Services) -> None:
+    @app.get("/api/v1/features/{entity}/{entity_id}")
+    def get_features(entity: Entity, entity_id: Name) -> dict[str, Any]:
+        key = _key(entity, entity_id)
+        names = entity_features(entity)
+        found = services.features.get_entity(entity, key, names)
+        return {"entity_type": entity, "entity_id": key, "features": found}
+
+    @app.post("/api/v1/features/batch")
+    def get_batch(body: BatchIn) -> dict[str, Any]:
+        keys = [_key(body.entity_type, each) for each in body.entity_ids]
+        known = {name.partition(":")[2]: name for name in entity_features(body.entity_type)}
+        names = [known.get(name, name) for name in body.features]
+        for name in names:
+            check_feature(name)
+        join_key = JOIN_KEYS[body.entity_type][0]
+        rows = services.features.get_online(names, [{join_key: key} for key in keys])
+        results = [{"entity_id": key, "features": row} for key, row in zip(keys, rows, strict=True)]
+        return {"entity_type": body.entity_type, "results": results}
+
+
+def _add_registry(app: FastAPI, services: Services) -> None:
+    registry = services.registry
+
+    @app.get("/mlflow/experiments")
+    def list_experiments() -> dict[str, Any]:
+        return {"experiments": registry.list_experiments()}
+
+    @app.post("/mlflow/experiments", status_code=201)
+    def create_experiment(body: ExperimentIn) -> dict[str, str]:
+        made = registry.create_experiment(body.name, body.description)
+        return {"experiment_id": made, "name": body.name, "description": body.description}
+
+    @app.get("/mlflow/models")
+    def list_models() -> dict[str, Any]:
+        return {
+            "models": [
+                {
+                    "name": model["name"],
+                    "latest_versions": [_shown(v) for v in model["latest_versions"]],
+                }
+                for model in registry.list_models()
+            ]
+        }
+
+    @app.get("/mlflow/models/{name}")
+    def get_model(name: Name) -> dict[str, Any]:
+        latest = registry.get_model_metadata(name)
+        models = {model["name"]: model for model in registry.list_models()}
+        versions = models[latest.name]["latest_versions"]
+        return {"name": latest.name, "latest_versions": [_shown(each) for each in versions]}
+
+    @app.post("/mlflow/models/stage-transition")
+    def transition(body: TransitionIn) -> dict[str, Any]:
+        if STAGE_TO_ALIAS.get(body.stage) is Alias.CHAMPION:
+            services.rollout.promote(body.model_name, body.version, body.description)
+            return _shown(registry.get_model_metadata(body.model_name, body.version))
+        return _shown(registry.transition_stage(body.model_name, body.version, body.stage))
+
+    @app.post("/mlflow/models/{name}/promote-to-production")
+    def promote(name: Name, body: PromotionIn) -> dict[str, Any]:
+        services.rollout.promote(name, body.version, body.description)
+        return _shown(registry.get_model_metadata(name, body.version))
+
+
+def _add_pipelines(app: FastAPI, services: Services) -> None:
+    @app.post("/api/v1/pipelines/{name}/runs", status_code=202)
+    def start_run(name: Name) -> dict[str, str]:
+        return {"run_id": services.runner.submit(name, {}), "pipeline": name, "state": "running"}
+
+    @app.get("/api/v1/pipelines/runs")
+    def list_runs() -> dict[str, Any]:
+        return {"runs": [run.to_json() for run in services.runner.runs()]}
+
+    @app.get("/api/v1/pipelines/runs/{run_id}")
+    def get_run(run_id: Name) -> dict[str, Any]:
+        return services.runner.status(run_id).to_json()
+
+
+def _key(entity: Entity, text: int | str) -> int | str:
+    return parse_movie_id(text) if entity == "movie" else parse_user_id(text)
+
+
+def _shown(version: ModelVersion) -> dict[str, Any]:
+    """A version as JSON, with the guide's stage word beside the aliases."""
+    words = {str(alias): stage for stage, alias in STAGE_TO_ALIAS.items()}
+    stages = [words[alias] for alias in version.aliases if alias in words]
+    return {**asdict(version), "stage": stages[0] if stages else "None"}

@@ -1,0 +1,71 @@
+"""Ratings of films, and what is served."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from movie_mlops.api.dependencies import JsonBytes, Services
+from movie_mlops.api.errors import request_id_of
+from movie_mlops.api.schemas.predictions import (
+    ModelInfo,
+    MovieIn,
+    MoviesIn,
+    PredictionOut,
+    PredictionsOut,
+)
+from movie_mlops.domain.errors import EngineUnavailableError
+from movie_mlops.domain.recommendations import RatingPrediction
+from movie_mlops.domain.versions import MOVIE_PREDICTOR, MOVIE_RECOMMENDER, Alias
+
+router = APIRouter(tags=["predictions"])
+_MODELS = {"rating": MOVIE_PREDICTOR, "recommendation": MOVIE_RECOMMENDER}
+
+
+@router.post("/predict/movie", response_model=PredictionOut)
+async def predict_movie(body: MovieIn, services: Services, request: Request) -> Response:
+    """The rating that such a film would get, with its interval."""
+    [found] = services.ratings.predict([body.to_facts()])
+    return JsonBytes({**_rating(found), "request_id": request_id_of(request)})
+
+
+@router.post("/predict/batch", response_model=PredictionsOut)
+def predict_batch(body: MoviesIn, services: Services, request: Request) -> Response:
+    """The ratings of several films, in order."""
+    found = services.ratings.predict([film.to_facts() for film in body.movies])
+    return JsonBytes(
+        {"predictions": [_rating(one) for one in found], "request_id": request_id_of(request)}
+    )
+
+
+@router.get("/model/info")
+async def get_model_info(
+    services: Services,
+    task: Annotated[
+        Literal["rating", "recommendation"], Query(description="Which of the two models.")
+    ] = "rating",
+) -> ModelInfo:
+    """The champion that is served for a task."""
+    name = _MODELS[task]
+    loaded = services.loader.get(name)
+    if loaded is None:
+        message = f"{name} is not served yet; its training pipeline runs first"
+        raise EngineUnavailableError(message, retry_after_seconds=10.0)
+    challenger = services.loader.get(name, Alias.CHALLENGER)
+    return ModelInfo(
+        task=task,
+        model=name,
+        version=loaded.entry.version,
+        algorithm=loaded.entry.algorithm,
+        snapshot=loaded.entry.snapshot,
+        challenger=challenger.entry.version if challenger else None,
+        card={key: value for key, value in loaded.card.items() if key != "files"},
+    )
+
+
+def _rating(found: RatingPrediction) -> dict[str, Any]:
+    return {
+        "rating": found.rating,
+        "interval": {"low": found.low, "high": found.high, "level": found.level},
+        "in_range": found.in_range,
+        "model_version": found.model_version,
+    }

@@ -1,0 +1,1 @@
+"""The bodies of the routers of the same name."""
