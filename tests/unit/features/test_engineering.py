@@ -66,7 +66,8 @@ def test_events_join_the_table_once_and_undone_ones_not_at_all(tmp_path) -> None
     )
     found = all_interactions(lake)
     assert found["movie_id"].to_list() == [1, 2]
-    assert found.schema == pl.Schema(INTERACTIONS.schema)
+    assert found["event_id"].to_list() == [None, "e1"]
+    assert found.drop("event_id").schema == pl.Schema(INTERACTIONS.schema)
     assert lake.event_positions("user-events") == {0: 3}
 
 

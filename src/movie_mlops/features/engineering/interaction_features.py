@@ -10,17 +10,21 @@ EVENT_TOPIC = "user-events"
 
 
 def all_interactions(lake: Lake) -> pl.DataFrame:
-    """Every interaction of the home, sorted by time, then line; columns of the table.
+    """Every interaction of the home, sorted by time, then line.
 
-    Events come after the source's rows of the same instant. An event counts once; an event that
-    another one undid does not count at all.
+    The columns of the table and `event_id`, which is null for the source's rows. Events come
+    after the source's rows of the same instant. An event counts once; an event that another one
+    undid does not count at all.
     """
-    frames = [lake.read(INTERACTIONS.name)] if lake.exists(INTERACTIONS.name) else []
+    frames = []
+    if lake.exists(INTERACTIONS.name):
+        source = lake.read(INTERACTIONS.name)
+        frames.append(source.with_columns(event_id=pl.lit(None, pl.String)))
     events = lake.events(EVENT_TOPIC)
     if len(events):
         frames.append(_from_events(events))
     if not frames:
-        return pl.DataFrame(schema=INTERACTIONS.schema)
+        return pl.DataFrame(schema={**INTERACTIONS.schema, "event_id": pl.String()})
     return pl.concat(frames).sort("timestamp", "line", maintain_order=True)
 
 
@@ -33,7 +37,7 @@ def _from_events(events: pl.DataFrame) -> pl.DataFrame:
     )
     # lines of the source are below 2^40, so its rows come first in an instant
     return kept.with_columns(line=(1 << 40) + pl.int_range(pl.len(), dtype=pl.Int64)).select(
-        INTERACTIONS.schema.keys()
+        *INTERACTIONS.schema, "event_id"
     )
 
 

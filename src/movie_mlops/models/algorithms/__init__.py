@@ -13,6 +13,7 @@ _RECOMMENDERS = {
     "popularity": ("popularity", "Popularity"),
     "item_neighbours": ("item_neighbours", "ItemNeighbours"),
     "sequence_linear": ("sequence_linear", "SequenceLinear"),
+    "numpy_mlp": ("numpy_mlp", "NumpyMlp"),
 }
 _REGRESSORS = {
     "random_forest": ("random_forest", "RandomForest"),

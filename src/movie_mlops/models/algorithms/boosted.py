@@ -1,4 +1,4 @@
-"""The rating champion: histogram boosting on metadata and title, with a conformal interval.
+"""The rating champion: histogram boosting on metadata and titles, with a conformal interval.
 
 The interval is split conformal on errors scaled by a second model of their size (normalised
 conformal prediction, Papadopoulos et al. 2002), both measured out of fold.
@@ -24,13 +24,16 @@ from movie_mlops.models.algorithms.rating_features import (
     TITLE_BUCKETS,
     film_features,
     fit_title_weights,
+    genre_masks,
     title_matrix,
     title_scores,
+    title_texts,
 )
 from movie_mlops.models.algorithms.trees import Trees, trees_of_boosting
 
 FOLDS = 5
 SMALLEST_ERROR = 0.2
+GENRE_SET_PRIOR = 20.0  # films of the mean rating that each set of genres starts with
 _RANGED = [COLUMNS.index(name) for name in ("start_year", "runtime_minutes", "log_votes")]
 
 
@@ -56,6 +59,8 @@ class Boosted:
         if len(rows) < FEWEST_ROWS:
             message = f"{len(rows)} rated films are too few; at least {FEWEST_ROWS} are needed"
             raise TrainingDataError(message)
+        import sklearn.ensemble  # noqa: F401, PLC0415 (a limit holds for libraries loaded before it)
+
         with threadpool_limits(1):  # the same sums on every machine, and serving keeps its core
             self._fit(rows, ratings, seed)
         return self
@@ -65,7 +70,9 @@ class Boosted:
         self._now = float(known_years.max()) + 1 if len(known_years) else 2_000.0
         folds = np.random.default_rng(seed).permutation(len(rows)) % FOLDS
         film = film_features(rows, self._now)
-        features = np.column_stack([film, self._fit_titles(rows, ratings, folds)])
+        titles = self._fit_titles(title_texts(rows), ratings, folds)
+        genres = self._fit_genres(genre_masks(rows), ratings, folds)
+        features = np.column_stack([film, titles, genres])
         self._fit_mean(features, ratings, folds, seed)
         ranged = film[:, _RANGED]
         with np.errstate(all="ignore"):
@@ -75,7 +82,8 @@ class Boosted:
     def predict(self, rows: RatingRows) -> RatingPredictions:
         """See RatingRegressor."""
         film = film_features(rows, self._now)
-        features = np.column_stack([film, title_scores(rows.title, self._title_weights)])
+        titles = title_scores(title_texts(rows), self._title_weights)
+        features = np.column_stack([film, titles, self._genre_scores(genre_masks(rows))])
         rating = np.clip(self._base + self._mean.sums(features), 1.0, 10.0)
         size = np.maximum(self._error_base + self._error.sums(features), SMALLEST_ERROR)
         half = self._quantile * size
@@ -96,7 +104,7 @@ class Boosted:
                 "learning_rate": self._learning_rate,
                 "title_strength": self._title_strength,
             },
-            "columns": [*COLUMNS, "title_score"],
+            "columns": [*COLUMNS, "title_score", "genres_score"],
             "now": self._now,
             "base": self._base,
             "error_base": self._error_base,
@@ -106,6 +114,8 @@ class Boosted:
             **self._mean.arrays("mean"),
             **self._error.arrays("error"),
             "title_weights": self._title_weights,
+            "genre_sets": self._genre_sets,
+            "genre_means": self._genre_means,
             "range": self._range,
         }
         return arrays, card
@@ -114,31 +124,54 @@ class Boosted:
     def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
         """See RatingRegressor."""
         model = cls(**card["parameters"])
-        columns = len(COLUMNS) + 1
+        columns = len(COLUMNS) + 2
         model._mean = Trees.from_arrays(arrays, "mean", columns)
         model._error = Trees.from_arrays(arrays, "error", columns)
         weights = arrays.get("title_weights")
         if weights is None or weights.shape != (TITLE_BUCKETS,) or not np.isfinite(weights).all():
             message = "the artifact's title weights are missing, of wrong shape, or no numbers"
             raise ArtifactCorruptError(message)
-        model._title_weights = weights
+        sets, means = arrays.get("genre_sets"), arrays.get("genre_means")
+        if sets is None or means is None or sets.shape != means.shape or not len(sets):
+            message = "the artifact's genre sets are missing or of wrong shape"
+            raise ArtifactCorruptError(message)
+        model._title_weights, model._genre_sets, model._genre_means = weights, sets, means
         model._range = checked_range(arrays, len(_RANGED))
         model._now, model._base = float(card["now"]), float(card["base"])
         model._error_base, model._quantile = float(card["error_base"]), float(card["quantile"])
         return model
 
     def _fit_titles(
-        self, rows: RatingRows, ratings: NDArray[np.float64], folds: NDArray[np.int64]
+        self, titles: list[str], ratings: NDArray[np.float64], folds: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Fit the title weights on all rows; return each row's score from the other folds."""
-        matrix, centred = title_matrix(rows.title), ratings - ratings.mean()
-        scores = np.empty(len(rows))
+        matrix, centred = title_matrix(titles), ratings - ratings.mean()
+        scores = np.empty(len(titles))
         for fold in range(FOLDS):
             train, held = folds != fold, folds == fold
             weights = fit_title_weights(matrix[train], centred[train], self._title_strength)
             scores[held] = matrix[held] @ weights
         self._title_weights = fit_title_weights(matrix, centred, self._title_strength)
         return scores
+
+    def _fit_genres(
+        self, masks: NDArray[np.int64], ratings: NDArray[np.float64], folds: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Fit the mean of each set of genres, drawn to the middle; scores as for titles."""
+        centred = ratings - ratings.mean()
+        scores = np.empty(len(masks))
+        for fold in (*range(FOLDS), -1):  # the last round is on all rows, and stays
+            train = folds != fold
+            self._genre_sets, place = np.unique(masks[train], return_inverse=True)
+            sums = np.bincount(place, centred[train])
+            self._genre_means = sums / (np.bincount(place) + GENRE_SET_PRIOR)
+            held = folds == fold
+            scores[held] = self._genre_scores(masks[held])
+        return scores
+
+    def _genre_scores(self, masks: NDArray[np.int64]) -> NDArray[np.float64]:
+        place = np.searchsorted(self._genre_sets, masks).clip(max=len(self._genre_sets) - 1)
+        return np.where(self._genre_sets[place] == masks, self._genre_means[place], 0.0)
 
     def _fit_mean(
         self,
@@ -147,20 +180,26 @@ class Boosted:
         folds: NDArray[np.int64],
         seed: int,
     ) -> None:
-        """Fit rating and error models; calibrate on what each fold's models did not see."""
-        errors, sizes = np.empty(len(ratings)), np.empty(len(ratings))
+        """Fit rating and error models; calibrate on what each fold's models did not see.
+
+        As many trees are kept as were best over the folds.
+        """
+        staged = np.empty((len(ratings), self._iterations), np.float32)
         for fold in range(FOLDS):
             train, held = folds != fold, folds == fold
             booster = self._booster(seed, self._iterations).fit(features[train], ratings[train])
-            errors[held] = np.abs(ratings[held] - booster.predict(features[held]))
+            staged[held] = np.stack(list(booster.staged_predict(features[held])), axis=1)
+        best = int(((staged - ratings[:, None]) ** 2).mean(axis=0).argmin()) + 1
+        errors = np.abs(ratings - staged[:, best - 1])
+        sizes = np.empty(len(ratings))
         for fold in range(FOLDS):
             train, held = folds != fold, folds == fold
-            booster = self._booster(seed, self._iterations // 4).fit(features[train], errors[train])
+            booster = self._booster(seed, best // 4 + 1).fit(features[train], errors[train])
             sizes[held] = booster.predict(features[held])
         scores = errors / np.maximum(sizes, SMALLEST_ERROR)
         self._quantile = conformal_quantile(scores, self.level)
-        mean = self._booster(seed, self._iterations).fit(features, ratings)
-        error = self._booster(seed, self._iterations // 4).fit(features, errors)
+        mean = self._booster(seed, best).fit(features, ratings)
+        error = self._booster(seed, best // 4 + 1).fit(features, errors)
         self._mean, self._base = trees_of_boosting(mean)
         self._error, self._error_base = trees_of_boosting(error)
 
@@ -168,7 +207,7 @@ class Boosted:
         from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415 (training only)
 
         return HistGradientBoostingRegressor(
-            max_iter=max(iterations, 10),
+            max_iter=iterations,
             learning_rate=self._learning_rate,
             max_leaf_nodes=31,
             min_samples_leaf=20,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from movie_mlops.domain.errors import ArtifactCorruptError, TrainingDataError
+from movie_mlops.domain.errors import TrainingDataError
 from movie_mlops.models.algorithms.base import (
     Arrays,
     Card,
@@ -16,9 +16,11 @@ from movie_mlops.models.algorithms.base import (
     IntArray,
     TrainingHistories,
 )
+from movie_mlops.models.algorithms.popularity import checked
 
 SEED = 42
 FEATURES = ("rating", "popularity", "watch_seconds")
+FEWEST_UPDATES, BATCH, MOST_PLACES = 1_500, 256, 200_000
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -193,9 +195,9 @@ class NumpyMlp:
         }
 
     def fit(self, histories: TrainingHistories, seed: int = 0) -> Self:
-        """See Recommender; at most 200,000 places of histories a pass are learned from."""
+        """See Recommender; at most MOST_PLACES places a pass are learned from."""
         if not len(histories.items):
-            message = "no interaction at all; nothing to learn from"
+            message = "there is no interaction to learn from; collect data first"
             raise TrainingDataError(message)
         self.movie_ids = histories.movie_ids
         rng = np.random.default_rng(seed)
@@ -208,10 +210,12 @@ class NumpyMlp:
         )
         network.parameters["b2"] = self._prior.copy()
         inputs, targets = self._places(histories)
-        for _ in range(int(self._settings["epochs"])):
-            order = rng.permutation(len(targets))[:200_000]
-            for start in range(0, len(order), 256):
-                chosen = order[start : start + 256]
+        batches = -(-min(len(targets), MOST_PLACES) // BATCH)
+        passes = max(int(self._settings["epochs"]), FEWEST_UPDATES // max(batches, 1))
+        for _ in range(passes):
+            order = rng.permutation(len(targets))[:MOST_PLACES]
+            for start in range(0, len(order), BATCH):
+                chosen = order[start : start + BATCH]
                 network.update(inputs[chosen], targets[chosen])
         self._network = network
         return self
@@ -253,25 +257,16 @@ class NumpyMlp:
     def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
         """See Recommender."""
         model = cls(**card["parameters"])
-        items = len(arrays.get("movie_ids", ()))
+        model.movie_ids = checked(arrays, "movie_ids", (None,))
+        items = len(model.movie_ids)
         dim, hidden = int(model._settings["code_dim"]), int(model._settings["hidden_dim"])
-        shapes = {
-            "codes": (items, dim),
-            "prior": (items,),
-            "w1": (dim, hidden),
-            "b1": (hidden,),
-            "w2": (hidden, items),
-            "b2": (items,),
-        }
-        for name, shape in shapes.items():
-            found = arrays.get(name)
-            if found is None or found.shape != shape or not np.isfinite(found).all():
-                message = f"numpy_mlp: array {name!r} is missing, not {shape}, or not finite"
-                raise ArtifactCorruptError(message)
-        model.movie_ids = arrays["movie_ids"]
-        model._codes, model._prior = arrays["codes"], arrays["prior"]
+        shapes = {"w1": (dim, hidden), "b1": (hidden,), "w2": (hidden, items), "b2": (items,)}
+        model._codes = checked(arrays, "codes", (items, dim))
+        model._prior = checked(arrays, "prior", (items,))
         model._network = MoviePredictor(dim, max(items, 1), hidden)
-        model._network.parameters = {name: arrays[name] for name in ("w1", "b1", "w2", "b2")}
+        model._network.parameters = {
+            name: checked(arrays, name, shape) for name, shape in shapes.items()
+        }
         return model
 
     def _encode(self, history: NDArray[np.integer[Any]]) -> FloatArray:

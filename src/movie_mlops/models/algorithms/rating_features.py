@@ -86,6 +86,21 @@ def _buckets(title: str) -> NDArray[np.int64]:
     return np.fromiter(hashes, np.int64)
 
 
+def title_texts(rows: RatingRows) -> list[str]:
+    """The title, with the original one behind it where that differs: it tells the language."""
+    names = zip(rows.title, rows.original_title, strict=True)
+    return [
+        f"{title} / {original}" if original and original != title else title
+        for title, original in names
+    ]
+
+
+def genre_masks(rows: RatingRows) -> NDArray[np.int64]:
+    """Each film's set of genres as one number, shape [rows]."""
+    masks = [sum(1 << _GENRE_PLACE[name] for name in {*of} & {*GENRES}) for of in rows.genres]
+    return np.array(masks, np.int64)
+
+
 def title_matrix(titles: Sequence[str]) -> sparse.csr_matrix:
     """Rows of unit length over the hashed n-grams, shape [titles, TITLE_BUCKETS]."""
     found = [_buckets.__wrapped__(title) for title in titles]

@@ -34,12 +34,15 @@ def gate(
     champion: Values,
     against: str,
     segments: Mapping[str, NDArray[np.bool_]],
+    *,
+    is_first: bool,
     seed: int,
 ) -> Verdict:
     """Paired bootstrap of `challenger - champion` over the same users or films.
 
     Higher values are better. Passes when the lower 95 % bound of the mean difference is above 0
-    and no segment of at least 30 members has an upper bound below 0.
+    and no segment of at least 30 members has an upper bound below 0. A first version has no
+    champion to protect: it is compared with the baseline and passes unless clearly worse.
     """
     total = paired_difference(challenger, champion, seed=seed)
     floors = {
@@ -47,6 +50,10 @@ def gate(
         for name, members in segments.items()
         if int(members.sum()) >= SMALLEST_SEGMENT
     }
+    if is_first:
+        passed = total.high >= 0
+        reason = f"first version, {total.value:+.4f} against {against} (95 % from {total.low:+.4f})"
+        return Verdict(passed, reason, against, total, floors)
     worse = [name for name, found in floors.items() if found.high < 0]
     if total.low <= 0:
         reason = f"not clearly better than {against} (95 % from {total.low:+.4f})"

@@ -1,0 +1,303 @@
+"""The composition root: every thing of the house is made here, once, from the settings."""
+
+import fcntl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import polars as pl
+
+from movie_mlops.automation.handlers import GROUP, LakeWriter
+from movie_mlops.automation.rollout import Rollout
+from movie_mlops.data.crawlers import TMDBAccess, open_crawler
+from movie_mlops.data.crawlers import TMDBCrawler as _TMDBCrawler
+from movie_mlops.data.lake import Lake
+from movie_mlops.data.processors.posters import draw_poster
+from movie_mlops.data.versions import DataVersionManager
+from movie_mlops.domain.errors import ConfigurationError, UnknownPipelineError
+from movie_mlops.events import EventLog, open_event_log
+from movie_mlops.events.schemas import MODEL_LIFECYCLE, USER_EVENTS, ModelPromoted, encode
+from movie_mlops.features.store import FeatureStore
+from movie_mlops.models import algorithms
+from movie_mlops.models.algorithms.numpy_mlp import FEATURES, WatchLogDataset, split_watch_log
+from movie_mlops.models.manifest import read_manifest
+from movie_mlops.models.registry import ModelRegistry
+from movie_mlops.models.serving.catalogue import Catalogue, People
+from movie_mlops.models.serving.follower import HistoriesFollower
+from movie_mlops.models.serving.histories import Histories
+from movie_mlops.models.serving.model_loader import ModelLoader
+from movie_mlops.models.serving.posters import Posters
+from movie_mlops.models.serving.predictor import RatingService
+from movie_mlops.models.serving.recommender import RecommendationService
+from movie_mlops.models.serving.services import ApiServices
+from movie_mlops.monitoring.logs import AccessLog, RotatingFile, configure_logging
+from movie_mlops.orchestration import InProcessRunner, open_runner
+from movie_mlops.orchestration.base import Pipeline
+from movie_mlops.orchestration.shapes import SHAPES
+from movie_mlops.settings import (
+    Settings,
+    child_environment,
+    field_key,
+    load_settings,
+    turn_off_telemetry,
+)
+
+CHAMPION_ALGORITHM = "sequence_linear"
+RATING_ALGORITHM = "boosted"
+MOST_REPLICAS = 64
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class Services:
+    """One home's parts for pipelines, worker and command line; each is opened when first asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        home, path = settings.home, settings.path
+        self.serving = path(settings.serving_url)
+        self.lake = Lake(path(settings.lake_url))
+        self.registry = ModelRegistry(
+            tracking_uri(settings), home.absolute() / "var" / "mlflow-artifacts"
+        )
+        self.features = FeatureStore(home / "feast_repo", online_store_url(settings))
+        self.rollout = Rollout(self.serving, self.registry, self._publish_promotion)
+        self.work = home / "var" / "work"
+
+    @cached_property
+    def log(self) -> EventLog:
+        """The event log."""
+        limit = self.settings.event_log_max_bytes
+        return open_event_log(self.settings.events_url, self.settings.home, limit)
+
+    @cached_property
+    def runner(self) -> InProcessRunner:
+        """What runs pipelines."""
+        runs = self.settings.home / "var" / "runs"
+        return open_runner(self.settings.runner_url, runs, child_environment(self.settings))
+
+    @cached_property
+    def snapshots(self) -> DataVersionManager:
+        """Snapshots of this home's tables."""
+        cache = self.settings.path(self.settings.snapshots_url)
+        return DataVersionManager(self.lake.root, cache, self._replay_log)
+
+    def lake_writer(self) -> LakeWriter:
+        """The consumer that brings events into the lake."""
+        return LakeWriter(self.log, self.lake)
+
+    def pipeline(self, name: str) -> Pipeline:
+        """The pipeline of this name with its ports handed in.
+
+        Raises:
+            UnknownPipelineError: no pipeline has this name.
+        """
+        if name not in SHAPES:
+            message = f"no pipeline {name[:80]!r}; there are {', '.join(SHAPES)}"
+            raise UnknownPipelineError(message)
+        makers: dict[str, Callable[[], Pipeline]] = {
+            "data_collection": self._data_collection,
+            "feature_engineering": self._feature_engineering,
+            "training": self._training,
+            "rating_training": self._rating_training,
+            "rollout": self.rollout.pipeline,
+        }
+        return makers[name]()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("runner", "log"):
+            if name in self.__dict__:
+                getattr(self, name).close()
+
+    def _data_collection(self) -> Pipeline:
+        from movie_mlops.pipelines.data_collection import DataCollection
+
+        settings = self.settings
+        return DataCollection(
+            lake=self.lake,
+            open_crawler=lambda: open_crawler(settings),
+            snapshots=self.snapshots,
+            people=settings.sample_people,
+            watches_per_person=settings.sample_watches_per_person,
+            seed=settings.seed,
+        ).pipeline()
+
+    def _feature_engineering(self) -> Pipeline:
+        from movie_mlops.pipelines.feature_engineering import FeatureEngineering
+
+        return FeatureEngineering(self.lake, self.features).pipeline()
+
+    def _training(self) -> Pipeline:
+        from movie_mlops.pipelines.training import Training
+
+        settings = self.settings
+        return Training(
+            lake=self.lake,
+            snapshots=self.snapshots,
+            registry=self.registry,
+            serving=self.serving,
+            work=self.work,
+            algorithm=CHAMPION_ALGORITHM,
+            parameters={"max_memory_mb": settings.model_memory_mb},
+            history_length=settings.history_length,
+            seed=settings.seed,
+            bootstrap_samples=settings.promotion_samples,
+        ).pipeline()
+
+    def _rating_training(self) -> Pipeline:
+        from movie_mlops.pipelines.rating_training import RatingTraining
+
+        settings = self.settings
+        return RatingTraining(
+            lake=self.lake,
+            snapshots=self.snapshots,
+            registry=self.registry,
+            serving=self.serving,
+            work=self.work,
+            algorithm=RATING_ALGORITHM,
+            level=settings.conformal_level,
+            seed=settings.seed,
+            bootstrap_samples=settings.promotion_samples,
+        ).pipeline()
+
+    def _publish_promotion(self, model: str, version: str, reason: str) -> None:
+        del reason
+        served = read_manifest(self.serving)[model].champion
+        event = ModelPromoted(
+            model_name=model,
+            version=version,
+            alias="champion",
+            algorithm=served.algorithm if served else "",
+            snapshot=served.snapshot if served else "",
+            timestamp=datetime.now(UTC),
+        )
+        self.log.publish(MODEL_LIFECYCLE, [encode(event)])
+
+    def _replay_log(self) -> None:
+        """After a restore: let the worker's group write later events into the lake again."""
+        known = self.lake.event_positions(USER_EVENTS)
+        places = self.log.end_positions([USER_EVENTS])
+        self.log.commit(GROUP, {place: known.get(place.partition, 0) for place in places})
+
+
+def build_services(settings: Settings) -> Services:
+    """The parts of the settings' home; nothing is opened yet."""
+    turn_off_telemetry()
+    return Services(settings)
+
+
+def open_api_services(settings: Settings) -> ApiServices:
+    """Everything that one API process serves from."""
+    turn_off_telemetry()
+    configure_logging()
+    serving = settings.path(settings.serving_url)
+    serving.mkdir(parents=True, exist_ok=True)
+    lake = Lake(settings.path(settings.lake_url))
+    log = open_event_log(settings.events_url, settings.home, settings.event_log_max_bytes)
+    loader = ModelLoader(serving, algorithms.load)
+    catalogue = Catalogue(lambda: read_if_there(lake, "movies"))
+    histories = Histories(settings.history_length)
+    group = f"api-{take_slot(settings.home / 'var' / 'slots')}"
+    return ApiServices(
+        log=log,
+        catalogue=catalogue,
+        people=People(lambda: read_if_there(lake, "people")),
+        posters=Posters(draw_poster),
+        loader=loader,
+        histories=histories,
+        follower=HistoriesFollower(histories, log, loader, serving, group),
+        recommender=RecommendationService(loader, histories, catalogue),
+        ratings=RatingService(loader),
+        access_log=AccessLog(RotatingFile(settings.home / "var" / "logs" / f"{group}.jsonl")),
+    )
+
+
+def page_folder() -> Path:
+    """Where the built page lies."""
+    return _ROOT / "frontend" / "dist"
+
+
+def read_if_there(lake: Lake, name: str) -> pl.DataFrame | None:
+    """A table, or None before its first write."""
+    return lake.read(name) if lake.exists(name) else None
+
+
+_slots: list[IO[str]] = []  # held open: the kernel frees a slot when its process dies
+
+
+def take_slot(folder: Path) -> int:
+    """The first free replica number of this home, held until the process ends.
+
+    Raises:
+        ConfigurationError: all are taken.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for slot in range(MOST_REPLICAS):
+        stream = (folder / f"{slot}.lock").open("a")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.close()
+            continue
+        _slots.append(stream)
+        return slot
+    message = f"all {MOST_REPLICAS} replica slots of {folder.parent.parent} are taken"
+    raise ConfigurationError(message)
+
+
+def tracking_uri(settings: Settings) -> str:
+    """MLflow's URI; the path of an SQLite file is made absolute."""
+    url = settings.tracking_url
+    if not url.startswith("sqlite:"):
+        return url
+    return f"sqlite:///{settings.path(url)}"
+
+
+def online_store_url(settings: Settings) -> str:
+    """Feast's online store as its repository sees it."""
+    return f"sqlite:{settings.path(settings.online_store_url)}"
+
+
+class TMDBCrawler(_TMDBCrawler):
+    """The guide's class: key and address come from the settings."""
+
+    def __init__(
+        self,
+        region: str = "KR",
+        language: str = "ko-KR",
+        image_language: str = "ko",
+        request_interval_seconds: float = 0.4,
+    ) -> None:
+        settings = load_settings()
+        if settings.tmdb_api_key is None:
+            message = f"{field_key('tmdb_api_key')} is not set; `.env.template` says where it goes"
+            raise ConfigurationError(message)
+        key = settings.tmdb_api_key.get_secret_value()
+        access = TMDBAccess(key, settings.tmdb_base_url, settings.tmdb_pages)
+        super().__init__(region, language, image_language, request_interval_seconds, access=access)
+
+
+def get_model_registry() -> ModelRegistry:
+    """The registry of this environment's home."""
+    return build_services(load_settings()).registry
+
+
+class SimpleModelRegistry(ModelRegistry):
+    """The registry on a folder of its own."""
+
+    def __init__(self, base_path: str | Path) -> None:
+        folder = Path(base_path).absolute()
+        super().__init__(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
+
+
+def get_datasets() -> tuple[WatchLogDataset, WatchLogDataset, WatchLogDataset]:
+    """Training, validation and test set of this home's watch log.
+
+    Raises:
+        TrainingDataError: the watch log is too short.
+    """
+    log = build_services(load_settings()).lake.read("watch_log")
+    features: Any = log.select(FEATURES).cast(pl.Float64).to_numpy()
+    return split_watch_log(features, log["content_id"].to_numpy())

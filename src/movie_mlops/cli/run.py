@@ -1,0 +1,144 @@
+"""`run` and `step`: pipelines in this process, with a progress bar and a board at the end."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from movie_mlops.orchestration.base import PipelineRun, Report
+from movie_mlops.orchestration.shapes import SHAPES
+
+
+def _pipelines_help() -> str:
+    rows = [f"  {shape.name:<20} {shape.description}" for shape in SHAPES.values()]
+    return "\b\nPipelines\n" + "\n".join(rows)
+
+
+@click.command(help=f"Run pipelines one after another in this process.\n\n{_pipelines_help()}")
+@click.argument("names", nargs=-1, required=True, type=click.Choice(list(SHAPES)))
+@click.option("--home", type=click.Path(path_type=Path), help="Folder of data/ and var/.")
+@click.option("--source", "source_url", help="sample:, movielens:PATH, tmdb:, imdb:PATH.")
+@click.option("--parameters", default="{}", help="JSON handed to the first step.")
+@click.option("--run-id", hidden=True, help="Id that the submitter gave to this run.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON, no board.")
+def run(
+    names: tuple[str, ...],
+    home: Path | None,
+    source_url: str | None,
+    parameters: str,
+    run_id: str | None,
+    as_json: bool,
+) -> None:
+    """Run pipelines."""
+    from movie_mlops.bootstrap import build_services
+    from movie_mlops.orchestration.lock import writer_lock
+    from movie_mlops.settings import load_settings, lower_priority
+
+    arguments: dict[str, Any] = {"source_url": source_url} if source_url else {}
+    settings = load_settings(home, **arguments)
+    lower_priority()
+    records: list[PipelineRun] = []
+    with writer_lock(settings.home / "var" / "run.lock", f"movie-mlops run {' '.join(names)}"):
+        services = build_services(settings)
+        values = json.loads(parameters)
+        try:
+            for name in names:
+                with _progress(name) as report:
+                    pipeline = services.pipeline(name)
+                    records.append(services.runner.execute(pipeline, values, report, run_id))
+                values |= records[-1].output()
+        finally:
+            services.close()
+    if as_json:
+        click.echo(json.dumps([record.to_json() for record in records]))
+    else:
+        _print_board(records)
+
+
+@click.command()
+@click.argument("pipeline", type=click.Choice(list(SHAPES)))
+@click.argument("name")
+@click.option("--home", type=click.Path(path_type=Path), help="Folder of data/ and var/.")
+@click.option("--json", "inputs", default="{}", help="What earlier steps returned, as JSON.")
+def step(pipeline: str, name: str, home: Path | None, inputs: str) -> None:
+    """Run one step; the last line of standard output is its result as JSON."""
+    from movie_mlops.bootstrap import build_services
+    from movie_mlops.domain.errors import UnknownPipelineError
+    from movie_mlops.settings import load_settings
+
+    if name not in SHAPES[pipeline].steps:
+        message = f"{pipeline} has no step {name!r}; it has {', '.join(SHAPES[pipeline].steps)}"
+        raise UnknownPipelineError(message)
+    services = build_services(load_settings(home))
+    try:
+        with _progress(pipeline) as report:
+            output = services.pipeline(pipeline).steps[name](json.loads(inputs), report)
+    finally:
+        services.close()
+    click.echo(json.dumps(output))
+
+
+@contextmanager
+def _progress(pipeline: str) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        last = ""
+
+        def plain(what: str, done: int, total: int | None) -> None:
+            nonlocal last
+            del done, total
+            if what != last:
+                print(f"{pipeline}: {what}", file=sys.stderr, flush=True)
+            last = what
+
+        yield plain
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(pipeline, total=None)
+
+        def report(what: str, done: int, total: int | None) -> None:
+            bar.update(task, description=f"{pipeline}: {what}", completed=done, total=total)
+
+        yield report
+
+
+def _print_board(records: list[PipelineRun]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title="What was done", title_justify="left")
+    for title in ("pipeline", "step"):
+        table.add_column(title)
+    table.add_column("seconds", justify="right")
+    table.add_column("result", overflow="fold")
+    for record in records:
+        for done in record.steps:
+            note = str(done.output.get("note", ""))
+            table.add_row(record.pipeline, done.name, f"{done.seconds:.1f}", note)
+    console.print(table)
+    for record in records:
+        for board in (done.output.get("board") for done in record.steps):
+            if board:
+                _print_quality(board)
+
+
+def _print_quality(board: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=board["title"], title_justify="left")
+    table.add_column("model")
+    for metric in board["metrics"]:
+        table.add_column(metric, justify="right")
+    for name, figures in board["models"].items():
+        table.add_row(name, *(str(figures.get(metric, "")) for metric in board["metrics"]))
+    Console().print(table)

@@ -1,0 +1,266 @@
+"""`up`: choose the home, train what is missing, supervise API and worker until told to stop."""
+
+import json
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from movie_mlops.domain.errors import ConfigurationError, EngineUnavailableError
+
+if TYPE_CHECKING:
+    from movie_mlops.settings import Settings
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 15.0
+LONGEST_PAUSE_SECONDS = 30.0
+SOURCE_FILE = "source"
+
+
+@dataclass(slots=True)
+class _Child:
+    """A process that is started again when it ends by itself, each time a little later."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    process: "subprocess.Popen[bytes] | None" = None
+    next_start: float = 0.0
+    starts: int = field(default=0)
+
+    def keep_alive(self) -> None:
+        """Start it when it does not run and its pause is over."""
+        if self.process is not None and self.process.poll() is not None:
+            pause = min(2.0**self.starts, LONGEST_PAUSE_SECONDS)
+            ended = f"{self.name} ended ({self.process.returncode})"
+            click.secho(f"{ended}; starting it again in {pause:.0f} s", err=True, fg="yellow")
+            self.process, self.next_start = None, time.monotonic() + pause
+        if self.process is None and time.monotonic() >= self.next_start:
+            self.starts += 1
+            self.process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+                [sys.executable, "-m", "movie_mlops", *self.command],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def wait(self, deadline: float) -> None:
+        """Wait for the end; kill after the deadline."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@click.command()
+@click.option(
+    "--source",
+    type=click.Choice(["sample", "movielens", "tmdb", "imdb"]),
+    default="sample",
+    show_default=True,
+    help="Where films come from; `sample` is invented and needs no network.",
+)
+@click.option("--data", help="Folder, archive or release name of the source (movielens, imdb).")
+@click.option("--home", type=click.Path(path_type=Path), help="Where data/ and var/ go.")
+@click.option("--port", type=int, help="Port of API and page.  [default: 8000]")
+@click.option("--once", is_flag=True, help="Train what is missing, then stop; no servers.")
+def up(source: str, data: str | None, home: Path | None, port: int | None, once: bool) -> None:
+    """Everything on this machine: data, model, API and page.
+
+    The first start collects data and trains (under a minute on the sample); later starts serve at
+    once. Stops cleanly on Ctrl-C or SIGTERM.
+    """
+    from movie_mlops.orchestration.lock import writer_lock
+    from movie_mlops.settings import child_environment, load_settings, turn_off_telemetry
+
+    turn_off_telemetry()
+    home = _choose_home(home, source)
+    arguments: dict[str, Any] = {"port": port} if port is not None else {}
+    if data and Path(data).exists():
+        data = str(Path(data).absolute())
+    if source != "sample" or data:
+        arguments["source_url"] = f"{source}:{data or ''}"
+    settings = load_settings(home, **arguments)
+    with writer_lock(home / "var" / "up.lock", "movie-mlops up"):
+        (home / SOURCE_FILE_FOLDER).mkdir(parents=True, exist_ok=True)
+        (home / SOURCE_FILE_FOLDER / SOURCE_FILE).write_text(source + "\n")
+        _make_admin_key(home)
+        settings = load_settings(home, **arguments)
+        _House(settings, child_environment(settings)).run(once=once)
+
+
+SOURCE_FILE_FOLDER = "data"
+
+
+class _House:
+    """The processes of one home."""
+
+    def __init__(self, settings: "Settings", environment: dict[str, str]) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._stopping = Event()
+        self._url = f"http://{settings.host}:{settings.port}"
+
+    def run(self, *, once: bool) -> None:
+        """Serve until a signal; the first training runs beside the servers."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._stopping.set())
+        if once:
+            self._train_missing()
+        else:
+            self._serve()
+
+    def _serve(self) -> None:
+        if not _is_free(self._settings.host, self._settings.port):
+            message = f"port {self._settings.port} is taken; choose another: make up PORT=8010"
+            raise ConfigurationError(message)
+        servers = [
+            _Child("api", ["api"], self._environment),
+            _Child("worker", ["worker"], self._environment),
+        ]
+        try:
+            for server in servers:
+                server.keep_alive()
+            self._wait_ready(servers[0])
+            self._announce("serving" if self._champions() else "serving; training the first model")
+            self._train_missing()
+            if not self._stopping.is_set():
+                self._announce("ready")
+            while not self._stopping.wait(0.5):
+                for server in servers:
+                    server.keep_alive()
+        finally:
+            click.echo("stopping ...")
+            _stop_all(servers)
+            click.echo("stopped; everything acknowledged is on disk")
+
+    def _train_missing(self) -> None:
+        """Run what the home lacks, in order: recommender first, so that the page fills early."""
+        have = self._champions()
+        home = self._settings.home
+        chains = []
+        first = [] if (home / "data/processed/movies.parquet").exists() else ["data_collection"]
+        has_people = not self._settings.source_url.startswith("imdb:")
+        if "movie_recommender" not in have and has_people:
+            chains.append([*first, "training", "rollout"])
+            first = []
+        if "movie_predictor" not in have:
+            chains.append([*first, "rating_training", "rollout"])
+        if not (home / "var/online.db").exists() and has_people:
+            chains.append(["feature_engineering"])
+        for chain in chains:
+            self._run_child(["run", *chain])
+
+    def _run_child(self, command: list[str]) -> None:
+        """One pipeline child; a failure is told and does not stop serving."""
+        if self._stopping.is_set():
+            return
+        child = _Child("pipeline", command, self._environment)
+        child.keep_alive()
+        while child.process is not None and child.process.poll() is None:
+            if self._stopping.wait(0.2):
+                child.stop()
+                child.wait(time.monotonic() + STOP_SECONDS)
+        if child.process is not None and child.process.returncode and not self._stopping.is_set():
+            click.secho(
+                f"`movie-mlops {' '.join(command)}` failed ({child.process.returncode}); "
+                "serving goes on with what there is",
+                err=True,
+                fg="red",
+            )
+
+    def _champions(self) -> set[str]:
+        path = self._settings.path(self._settings.serving_url) / "manifest.json"
+        if not path.exists():
+            return set()
+        models = json.loads(path.read_text())["models"]
+        return {name for name, served in models.items() if served["champion"]}
+
+    def _wait_ready(self, server: _Child) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and not self._stopping.is_set():
+            server.keep_alive()
+            try:
+                with urllib.request.urlopen(f"{self._url}/health", timeout=2) as answer:  # noqa: S310 (our own loopback URL)
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, OSError):
+                self._stopping.wait(0.1)
+        if not self._stopping.is_set():
+            message = f"the API did not answer on {self._url} within {READY_SECONDS:.0f} s"
+            raise EngineUnavailableError(message)
+
+    def _announce(self, state: str) -> None:
+        click.secho(f"movie-mlops · {state} · {self._url}", bold=True)
+
+
+def _stop_all(servers: list[_Child]) -> None:
+    for server in servers:
+        server.stop()
+    deadline = time.monotonic() + STOP_SECONDS
+    for server in servers:
+        server.wait(deadline)
+
+
+def _choose_home(home: Path | None, source: str) -> Path:
+    """The home given, or `.` when it is new or of this source, else `homes/<source>`."""
+    from movie_mlops.settings import load_settings
+
+    if home is None:
+        home = load_settings().home
+        if _source_of(home) not in (None, source):
+            home = home / "homes" / source
+            click.echo(f"this folder holds another source; using {home}/ for {source}")
+    found = _source_of(home)
+    if found not in (None, source):
+        message = f"{home} holds data of the source {found}, not {source}; choose another HOME_DIR"
+        raise ConfigurationError(message)
+    home.mkdir(parents=True, exist_ok=True)
+    return home.absolute()
+
+
+def _source_of(home: Path) -> str | None:
+    path = home / SOURCE_FILE_FOLDER / SOURCE_FILE
+    return path.read_text().strip() if path.exists() else None
+
+
+def _is_free(host: str, port: int) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _make_admin_key(home: Path) -> None:
+    """Put a generated admin key into `<home>/.env` once, readable by its owner only."""
+    path = home / ".env"
+    text = path.read_text() if path.exists() else ""
+    if any(line.startswith("MOVIE_MLOPS_ADMIN_API_KEY=") for line in text.splitlines()):
+        return
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    with path.open("a") as stream:
+        stream.write(f"MOVIE_MLOPS_ADMIN_API_KEY={secrets.token_urlsafe(32)}\n")
+    click.echo(f"admin key made: MOVIE_MLOPS_ADMIN_API_KEY in {path}")

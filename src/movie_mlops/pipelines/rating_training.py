@@ -1,0 +1,208 @@
+"""Training of the rating predictor: prepare, train, evaluate, register as challenger."""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from movie_mlops.data.lake import Lake
+from movie_mlops.data.versions import DataVersionManager
+from movie_mlops.domain.errors import ArtifactCorruptError
+from movie_mlops.domain.versions import MOVIE_PREDICTOR, Alias
+from movie_mlops.models.algorithms import create, load
+from movie_mlops.models.algorithms.base import Arrays, Card, RatingRegressor
+from movie_mlops.models.bundle import load_bundle, save_bundle
+from movie_mlops.models.manifest import Entry, point, read_manifest
+from movie_mlops.models.registry import ModelRegistry, RunRecord
+from movie_mlops.models.training.plots import plot_rating
+from movie_mlops.models.training.promotion import gate
+from movie_mlops.models.training.rating import (
+    RatingReport,
+    measure,
+    rated_films,
+    rating_rows,
+    split_rows,
+)
+from movie_mlops.models.training.trainer import fit_measured
+from movie_mlops.orchestration.base import Json, Pipeline, Report
+
+BASELINE = "random_forest"
+_METRICS = ("rmse", "mae", "r2")
+
+
+@dataclass(frozen=True, slots=True)
+class RatingTraining:
+    """The steps and what they need; `work` holds what one step leaves for the next."""
+
+    lake: Lake
+    snapshots: DataVersionManager
+    registry: ModelRegistry
+    serving: Path
+    work: Path
+    algorithm: str
+    level: float
+    seed: int
+    bootstrap_samples: int
+
+    def pipeline(self) -> Pipeline:
+        """The steps in order."""
+        steps = (
+            self.prepare_rating_data,
+            self.train_rating_model,
+            self.evaluate_rating_model,
+            self.register_rating_model,
+        )
+        return Pipeline("rating_training", {step.__name__: step for step in steps})
+
+    def prepare_rating_data(self, inputs: Json, report: Report) -> Json:
+        """Freeze the rated films of the present snapshot."""
+        del inputs
+        report("snapshot of the tables", 0, None)
+        snapshot = self.snapshots.current_or_new()
+        films = rated_films(self.lake.read("movies"))
+        folder = self._folder(snapshot)
+        folder.mkdir(parents=True, exist_ok=True)
+        films.write_parquet(folder / "films.parquet")
+        note = f"{len(films):,} rated films, snapshot {snapshot}"
+        return {"rating_snapshot": snapshot, "note": note}
+
+    def train_rating_model(self, inputs: Json, report: Report) -> Json:
+        """Fit champion and baseline on 80 % of the films."""
+        folder = self._folder(inputs["rating_snapshot"])
+        films = pl.read_parquet(folder / "films.parquet")
+        train, _ = split_rows(len(films), self.seed)
+        rows, ratings = rating_rows(films[train])
+        seconds = {}
+        for name in (self.algorithm, BASELINE):
+            report(f"fitting {name}", 0, None)
+            model = self._create(name)
+            fitted = fit_measured(partial(model.fit, rows, ratings, self.seed))
+            save_bundle(folder / name, *fitted.model.artifact())
+            seconds[name] = round(fitted.cpu_seconds, 2)
+        note = ", ".join(f"{name} {spent:.1f} CPU s" for name, spent in seconds.items())
+        return {"rating_cpu_seconds": seconds, "note": note}
+
+    def evaluate_rating_model(self, inputs: Json, report: Report) -> Json:
+        """Errors on the held-out 20 %, the gate's verdict, plots."""
+        folder = self._folder(inputs["rating_snapshot"])
+        films = pl.read_parquet(folder / "films.parquet")
+        _, held = split_rows(len(films), self.seed)
+        rows, ratings = rating_rows(films[held])
+        models = {
+            name: _regressor(*load_bundle(folder / name)) for name in (self.algorithm, BASELINE)
+        }
+        models |= self._champion()
+        reports: dict[str, RatingReport] = {}
+        for done, (name, model) in enumerate(models.items()):
+            report(f"evaluating {name}", done, len(models))
+            found = model.predict(rows)
+            reports[name] = measure(found, ratings, model.level, self.seed, self.bootstrap_samples)
+        rival = list(reports)[-1]
+        verdict = gate(
+            -reports[self.algorithm].squared_errors,
+            -reports[rival].squared_errors,
+            rival,
+            _vote_quartiles(rows.num_votes),
+            is_first=rival == BASELINE,
+            seed=self.seed,
+        )
+        plot_rating(models[self.algorithm].predict(rows), ratings, folder / "plots")
+        (folder / "evaluation.json").write_text(
+            json.dumps({name: found.to_json() for name, found in reports.items()}, indent=1)
+        )
+        figures = {key: found.value for key, found in reports[self.algorithm].metrics.items()}
+        baseline = {f"baseline_{k}": found.value for k, found in reports[BASELINE].metrics.items()}
+        return {
+            "rating_metrics": figures | baseline,
+            "rating_gate": verdict.to_json(),
+            "note": verdict.reason,
+            "board": _board(reports, len(held)),
+        }
+
+    def register_rating_model(self, inputs: Json, report: Report) -> Json:
+        """Refit on all rated films, write the bundle, register, point challenger at it."""
+        report("refitting on all films", 0, None)
+        snapshot = inputs["rating_snapshot"]
+        folder = self._folder(snapshot)
+        rows, ratings = rating_rows(pl.read_parquet(folder / "films.parquet"))
+        arrays, card = self._create(self.algorithm).fit(rows, ratings, self.seed).artifact()
+        card |= {
+            "snapshot": snapshot,
+            "gate": inputs["rating_gate"],
+            "metrics": inputs["rating_metrics"],
+        }
+        save_bundle(folder / "bundle", arrays, card)
+        report("registering", 0, None)
+        run_id = self.registry.log_run(
+            MOVIE_PREDICTOR,
+            RunRecord(
+                name=f"{self.algorithm} on {snapshot}",
+                parameters={"algorithm": self.algorithm, "seed": self.seed, **card["parameters"]},
+                metrics=inputs["rating_metrics"],
+                tags={"snapshot": snapshot, "algorithm": self.algorithm},
+                bundle=folder / "bundle",
+                plots=folder / "plots",
+                texts={"evaluation.json": (folder / "evaluation.json").read_text()},
+            ),
+        )
+        version = self.registry.register_model(MOVIE_PREDICTOR, run_id).version
+        path = f"{MOVIE_PREDICTOR}/{version}"
+        sha = save_bundle(self.serving / path, arrays, card)
+        entry = Entry(version, path, sha, snapshot, self.algorithm)
+        point(self.serving, MOVIE_PREDICTOR, Alias.CHALLENGER, entry)
+        self.registry.set_alias(MOVIE_PREDICTOR, Alias.CHALLENGER, version)
+        return {
+            "rating_run_id": run_id,
+            "rating_version": version,
+            "note": f"{MOVIE_PREDICTOR} v{version}; files in {self.serving / path}",
+        }
+
+    def _create(self, name: str) -> RatingRegressor:
+        model: RatingRegressor = create(name, level=self.level)
+        return model
+
+    def _folder(self, snapshot: str) -> Path:
+        return self.work / snapshot / "rating"
+
+    def _champion(self) -> dict[str, RatingRegressor]:
+        served = read_manifest(self.serving).get(MOVIE_PREDICTOR)
+        if served is None or served.champion is None:
+            return {}
+        entry = served.champion
+        try:
+            model = _regressor(*load_bundle(self.serving / entry.path, entry.card_sha256))
+        except ArtifactCorruptError:
+            return {}  # a champion that cannot be read is no rival; the baseline stays the bar
+        return {f"champion v{entry.version}": model}
+
+
+def _regressor(arrays: Arrays, card: Card) -> RatingRegressor:
+    model = load(arrays, card)
+    assert isinstance(model, RatingRegressor)  # noqa: S101 (these bundles are ours)
+    return model
+
+
+def _vote_quartiles(votes: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
+    quartile = np.searchsorted(np.quantile(votes, (0.25, 0.5, 0.75)), votes)
+    return {f"vote quartile {number + 1}": quartile == number for number in range(4)}
+
+
+def _board(reports: dict[str, RatingReport], films: int) -> Json:
+    """Figures beside the guide's forest, ready to print."""
+    metrics = list(next(iter(reports.values())).metrics)
+    models = {
+        name: {
+            metric: f"{value.value:.3f} ({value.low:.3f}–{value.high:.3f})"
+            for metric, value in found.metrics.items()
+        }
+        for name, found in reports.items()
+    }
+    return {
+        "title": f"Ratings: {films:,} held-out films (95 %)",
+        "metrics": metrics,
+        "models": models,
+    }

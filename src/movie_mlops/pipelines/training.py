@@ -1,0 +1,254 @@
+"""Training of the recommender: prepare, train, evaluate, register as challenger."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from movie_mlops.data.lake import Lake
+from movie_mlops.data.versions import DataVersionManager
+from movie_mlops.domain.errors import ArtifactCorruptError, TrainingDataError
+from movie_mlops.domain.versions import MOVIE_RECOMMENDER, Alias
+from movie_mlops.events.base import Position
+from movie_mlops.features.engineering.interaction_features import EVENT_TOPIC, all_interactions
+from movie_mlops.models.algorithms import create, load
+from movie_mlops.models.algorithms.base import Arrays, Card, IntArray, Recommender, Scorer
+from movie_mlops.models.bundle import load_bundle, save_bundle
+from movie_mlops.models.manifest import Entry, point, read_manifest
+from movie_mlops.models.registry import ModelRegistry, RunRecord
+from movie_mlops.models.serving.follower import write_histories
+from movie_mlops.models.serving.histories import Histories
+from movie_mlops.models.training.evaluation import EvaluationReport, evaluate
+from movie_mlops.models.training.histories import build_histories
+from movie_mlops.models.training.plots import plot_algorithms
+from movie_mlops.models.training.promotion import Verdict, activity_terciles, gate
+from movie_mlops.models.training.splitters import Split, leave_last_out
+from movie_mlops.models.training.trainer import fit_measured
+from movie_mlops.models.training.vocabulary import on_vocabulary
+from movie_mlops.orchestration.base import Json, Pipeline, Report
+
+BASELINE = "popularity"
+METRIC = "ndcg@10"
+FEWEST_USERS = 5
+_BOARD = ("ndcg@10", "hit_rate@10", "recall@20", "coverage@10")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The steps and what they need; `work` holds what one step leaves for the next."""
+
+    lake: Lake
+    snapshots: DataVersionManager
+    registry: ModelRegistry
+    serving: Path
+    work: Path
+    algorithm: str
+    parameters: Mapping[str, Any]
+    history_length: int
+    seed: int
+    bootstrap_samples: int
+
+    def pipeline(self) -> Pipeline:
+        """The steps in order."""
+        steps = (
+            self.prepare_training_data,
+            self.train_movie_model,
+            self.evaluate_trained_model,
+            self.register_model_to_mlflow,
+        )
+        return Pipeline("training", {step.__name__: step for step in steps})
+
+    def prepare_training_data(self, inputs: Json, report: Report) -> Json:
+        """Take (or find) the snapshot of the tables and freeze the interactions of this run."""
+        del inputs
+        report("snapshot of the tables", 0, None)
+        snapshot = self.snapshots.current_or_new()
+        positions = self.lake.event_positions(EVENT_TOPIC)
+        interactions = all_interactions(self.lake)
+        folder = self.work / snapshot
+        folder.mkdir(parents=True, exist_ok=True)
+        interactions.write_parquet(folder / "interactions.parquet")
+        self.lake.read("movies").select("movie_id", "genres").sort("movie_id").write_parquet(
+            folder / "movies.parquet"
+        )
+        users = interactions.get_column("user_id").n_unique()
+        note = f"{len(interactions):,} interactions of {users:,} people, snapshot {snapshot}"
+        return {"snapshot": snapshot, "log_positions": positions, "note": note}
+
+    def train_movie_model(self, inputs: Json, report: Report) -> Json:
+        """Fit on everything but each user's last film, measuring time and memory."""
+        report(f"fitting {self.algorithm}", 0, None)
+        folder, split = self._split(inputs)
+        fitted = fit_measured(partial(self._create().fit, split.train, self.seed))
+        arrays, card = fitted.model.artifact()
+        save_bundle(folder / "candidate", arrays, card)
+        return {
+            "algorithm": self.algorithm,
+            "train_cpu_seconds": round(fitted.cpu_seconds, 3),
+            "peak_memory_mb": round(fitted.peak_memory_mb, 1),
+            "note": f"{self.algorithm}: {fitted.cpu_seconds:.1f} CPU s",
+        }
+
+    def evaluate_trained_model(self, inputs: Json, report: Report) -> Json:
+        """Full ranking beside popularity and the champion; the gate's verdict; plots."""
+        folder, split = self._split(inputs)
+        genres = pl.read_parquet(folder / "movies.parquet").get_column("genres").to_list()
+        models = self._models(folder, split)
+        reports: dict[str, EvaluationReport] = {}
+        for done, (name, model) in enumerate(models.items()):
+            report(f"evaluating {name}", done, len(models))
+            reports[name] = evaluate(model, split, self.seed, genres, self.bootstrap_samples)
+        verdict = self._verdict(reports, split, genres)
+        plot_algorithms(reports, folder / "plots")
+        own = reports[self.algorithm].to_json()
+        figures = {key: _value(value) for key, value in own.items()}
+        baseline = {
+            f"popularity_{key}": _value(v) for key, v in reports[BASELINE].to_json().items()
+        }
+        (folder / "evaluation.json").write_text(
+            json.dumps({name: found.to_json() for name, found in reports.items()}, indent=1)
+        )
+        return {
+            "metrics": figures | baseline,
+            "gate": verdict.to_json(),
+            "note": verdict.reason,
+            "board": _board(reports, len(split.users)),
+        }
+
+    def register_model_to_mlflow(self, inputs: Json, report: Report) -> Json:
+        """Refit on all rows, write bundle and histories, register, point challenger at it."""
+        report("refitting on all rows", 0, None)
+        folder = self.work / inputs["snapshot"]
+        interactions, histories = self._histories(folder)
+        model = self._create().fit(histories, self.seed)
+        arrays, card = model.artifact()
+        people = Histories.from_frame(interactions, self.history_length)
+        for partition, offset in inputs["log_positions"].items():
+            people.advance(Position(EVENT_TOPIC, int(partition), offset - 1))
+        card |= {
+            "snapshot": inputs["snapshot"],
+            "log_positions": inputs["log_positions"],
+            "gate": inputs["gate"],
+            "metrics": inputs["metrics"],
+        }
+        save_bundle(folder / "bundle", arrays, card)
+        report("registering", 0, None)
+        run_id = self.registry.log_run(
+            MOVIE_RECOMMENDER,
+            RunRecord(
+                name=f"{self.algorithm} on {inputs['snapshot']}",
+                parameters={"algorithm": self.algorithm, "seed": self.seed, **card["parameters"]},
+                metrics={
+                    **inputs["metrics"],
+                    "train_cpu_seconds": inputs["train_cpu_seconds"],
+                    "peak_memory_mb": inputs["peak_memory_mb"],
+                },
+                tags={"snapshot": inputs["snapshot"], "algorithm": self.algorithm},
+                bundle=folder / "bundle",
+                plots=folder / "plots",
+                texts={"evaluation.json": (folder / "evaluation.json").read_text()},
+            ),
+        )
+        version = self.registry.register_model(MOVIE_RECOMMENDER, run_id).version
+        path = f"{MOVIE_RECOMMENDER}/{version}"
+        sha = save_bundle(self.serving / path, arrays, card)
+        entry = Entry(version, path, sha, inputs["snapshot"], self.algorithm)
+        point(self.serving, MOVIE_RECOMMENDER, Alias.CHALLENGER, entry)
+        self.registry.set_alias(MOVIE_RECOMMENDER, Alias.CHALLENGER, version)
+        write_histories(self.serving, people, version)
+        return {
+            "run_id": run_id,
+            "version": version,
+            "note": f"{MOVIE_RECOMMENDER} v{version}; files in {self.serving / path}",
+        }
+
+    def _create(self) -> Recommender:
+        model: Recommender = create(self.algorithm, **self.parameters)
+        return model
+
+    def _histories(self, folder: Path) -> tuple[pl.DataFrame, Any]:
+        interactions = pl.read_parquet(folder / "interactions.parquet")
+        movie_ids: IntArray = pl.read_parquet(folder / "movies.parquet")["movie_id"].to_numpy()
+        return interactions, build_histories(interactions, movie_ids)
+
+    def _split(self, inputs: Json) -> tuple[Path, Split]:
+        folder = self.work / inputs["snapshot"]
+        split = leave_last_out(self._histories(folder)[1])
+        if len(split.users) < FEWEST_USERS:
+            message = (
+                f"only {len(split.users)} people have two or more positive films; "
+                f"at least {FEWEST_USERS} are needed to train and evaluate"
+            )
+            raise TrainingDataError(message)
+        return folder, split
+
+    def _models(self, folder: Path, split: Split) -> dict[str, Scorer]:
+        arrays, card = load_bundle(folder / "candidate")
+        models: dict[str, Scorer] = {
+            self.algorithm: _recommender(arrays, card),
+            BASELINE: create(BASELINE).fit(split.train, self.seed),
+        }
+        served = read_manifest(self.serving).get(MOVIE_RECOMMENDER)
+        if served is not None and served.champion is not None:
+            try:
+                arrays, card = load_bundle(
+                    self.serving / served.champion.path, served.champion.card_sha256
+                )
+                champion = on_vocabulary(_recommender(arrays, card), split.train.movie_ids)
+                models[f"champion v{served.champion.version}"] = champion
+            except ArtifactCorruptError:
+                pass  # a champion that cannot be read is no rival; popularity stays the bar
+        return models
+
+    def _verdict(
+        self, reports: dict[str, EvaluationReport], split: Split, genres: Sequence[Sequence[str]]
+    ) -> Verdict:
+        """Against the champion when there is one, else against popularity."""
+        rival = list(reports)[-1]
+        counts = np.diff(split.train.indptr)[split.users]
+        segments = activity_terciles(counts)
+        first = np.array([genres[item][0] if genres[item] else "" for item in split.targets])
+        if len(first) == len(split.users):
+            segments |= {genre: first == genre for genre in np.unique(first) if genre}
+        return gate(
+            reports[self.algorithm].per_user[METRIC],
+            reports[rival].per_user[METRIC],
+            rival,
+            segments,
+            is_first=rival == BASELINE,
+            seed=self.seed,
+        )
+
+
+def _recommender(arrays: Arrays, card: Card) -> Recommender:
+    model = load(arrays, card)
+    assert isinstance(model, Recommender)  # noqa: S101 (these bundles are ours)
+    return model
+
+
+def _value(figure: Any) -> float:
+    return float(figure["value"] if isinstance(figure, dict) else figure)
+
+
+def _board(reports: dict[str, EvaluationReport], users: int) -> Json:
+    """Figures beside popularity's, ready to print."""
+    models = {}
+    for name, found in reports.items():
+        figures = found.to_json()
+        models[name] = {
+            metric: (
+                f"{figures[metric]['value']:.4f} ({figures[metric]['low']:.4f}–"
+                f"{figures[metric]['high']:.4f})"
+                if isinstance(figures[metric], dict)
+                else f"{figures[metric]:.3f}"
+            )
+            for metric in _BOARD
+            if metric in figures
+        }
+    title = f"Recommendations: full ranking, each of {users:,} people's last film hidden (95 %)"
+    return {"title": title, "metrics": list(_BOARD), "models": models}
