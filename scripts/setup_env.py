@@ -45,7 +45,7 @@ def call(*command: str, cwd: Path = ROOT) -> None:
 
 
 def environment() -> dict[str, str]:
-    """This environment, with pip's own find-links handed to uv (uv does not read pip's settings)."""
+    """This environment, with pip's find-links handed to uv, which does not read pip's settings."""
     env = dict(os.environ)
     found = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.find-links"],

@@ -49,7 +49,8 @@ def run(
             for name in names:
                 with _progress(name) as report:
                     pipeline = services.pipeline(name)
-                    records.append(services.runner.execute(pipeline, values, report, run_id))
+                    given = run_id if not records else None  # the submitter's id: the first run's
+                    records.append(services.runner.execute(pipeline, values, report, given))
                 values |= records[-1].output()
         finally:
             services.close()

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 LONGEST_PAUSE_SECONDS = 30.0
+LARGEST_LOG_BYTES = 20_000_000
 SOURCE_FILE = "source"
 
 
@@ -33,6 +35,7 @@ class _Child:
     name: str
     command: list[str]
     environment: dict[str, str]
+    log: Path | None = None
     process: "subprocess.Popen[bytes] | None" = None
     next_start: float = 0.0
     starts: int = field(default=0)
@@ -42,16 +45,29 @@ class _Child:
         if self.process is not None and self.process.poll() is not None:
             pause = min(2.0**self.starts, LONGEST_PAUSE_SECONDS)
             ended = f"{self.name} ended ({self.process.returncode})"
-            click.secho(f"{ended}; starting it again in {pause:.0f} s", err=True, fg="yellow")
+            more = f" (its log: {self.log})" if self.log else ""
+            click.secho(f"{ended}; starting it again in {pause:.0f} s{more}", err=True, fg="yellow")
             self.process, self.next_start = None, time.monotonic() + pause
         if self.process is None and time.monotonic() >= self.next_start:
             self.starts += 1
-            self.process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-                [sys.executable, "-m", "movie_mlops", *self.command],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            with self._open_log() as log:
+                self.process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+                    [sys.executable, "-m", "movie_mlops", *self.command],
+                    env=self.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+
+    def _open_log(self) -> Any:
+        """Where its output goes: the log, begun anew when large, or this terminal."""
+        if self.log is None:
+            return nullcontext()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > LARGEST_LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
+        return self.log.open("ab")
 
     def stop(self) -> None:
         """Ask it to end."""
@@ -132,8 +148,13 @@ class _House:
             message = f"port {self._settings.port} is taken; choose another: make up PORT=8010"
             raise ConfigurationError(message)
         servers = [
-            _Child("api", ["api"], self._environment),
-            _Child("worker", ["worker"], self._environment),
+            _Child(
+                name,
+                [name, "--with-parent"],
+                self._environment,
+                self._settings.home / f"var/logs/{name}.log",
+            )
+            for name in ("api", "worker")
         ]
         try:
             for server in servers:

@@ -43,7 +43,9 @@ class InProcessRunner:
         """Start a child process for the run; see the port."""
         _check_known(pipeline)
         run_id = new_run_id(pipeline)
-        command = [sys.executable, "-m", "movie_mlops", "run", pipeline, "--run-id", run_id]
+        follower = SHAPES[pipeline].then
+        names = [pipeline] if follower is None else [pipeline, follower]
+        command = [sys.executable, "-m", "movie_mlops", "run", *names, "--run-id", run_id]
         command += ["--parameters", json.dumps(parameters)]
         # the child writes its own process number over this as soon as it is up
         self._write(_started(run_id, pipeline, os.getpid()))

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One pipeline as data; `every_hours` is None where nothing schedules it."""
+    """One pipeline as data; `every_hours` is None where nothing schedules it.
+
+    `then` is the pipeline that follows in the same process when this one succeeded.
+    """
 
     name: str
     description: str
     steps: tuple[str, ...]
     every_hours: float | None = None
+    then: str | None = None
 
 
 SHAPES = {
@@ -37,6 +41,7 @@ SHAPES = {
                 "register_model_to_mlflow",
             ),
             every_hours=24,
+            then="rollout",
         ),
         Shape(
             "rating_training",
@@ -48,6 +53,7 @@ SHAPES = {
                 "register_rating_model",
             ),
             every_hours=24,
+            then="rollout",
         ),
         Shape(
             "rollout",
