@@ -6,8 +6,12 @@ from pathlib import Path
 
 import click
 
+from movie_mlops.api.main import create_app
 from movie_mlops.cli.main import EXIT_CODES, cli
 from movie_mlops.data.tables import TABLES
+from movie_mlops.events.schemas import EVENT_TYPES, TOPICS
+from movie_mlops.features.views import FEATURE_SERVICES, VIEWS
+from movie_mlops.monitoring import metrics as instruments
 from movie_mlops.orchestration.shapes import SHAPES
 from movie_mlops.settings import Settings, env_template, field_key
 
@@ -56,6 +60,78 @@ def pipelines() -> str:
     return "# Pipelines\n\n" + table(("pipeline", "steps", "schedule", "meaning"), rows)
 
 
+def features() -> str:
+    """Every feature view."""
+    parts = ["# Features"]
+    for view in VIEWS.values():
+        rows = [
+            (f"`{view.name}:{f.name}`", f.dtype, _range(f.low, f.high), f.description)
+            for f in view.features
+        ]
+        head = (
+            f"## {view.name}\n\n{view.description} Entity: {view.entity}; version {view.version}."
+        )
+        parts += [head, table(("feature", "type", "range", "meaning"), rows)]
+    services = [(f"`{name}`", ", ".join(views)) for name, views in FEATURE_SERVICES.items()]
+    parts += ["## Feature services", table(("service", "views"), services)]
+    return "\n\n".join(parts)
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return ""
+    return f"{'' if low is None else f'{low:g}'} … {'' if high is None else f'{high:g}'}".strip()
+
+
+def events() -> str:
+    """Every topic and event type."""
+    topics = [(f"`{name}`", str(partitions)) for name, partitions in TOPICS.items()]
+    types = [
+        (
+            f"`{kind.name}`",
+            f"`{kind.topic}`",
+            f"`{kind.key_field}`",
+            (kind.struct.__doc__ or "").strip(),
+        )
+        for kind in EVENT_TYPES
+    ]
+    return "\n\n".join(
+        ["# Events", "## Topics", table(("topic", "partitions"), topics),
+         "## Types", table(("type", "topic", "key", "meaning"), types)]
+    )  # fmt: skip
+
+
+def metrics() -> str:
+    """Every Prometheus instrument."""
+    found = sorted(
+        (
+            (
+                f"`{metric.name}{'_total' if metric.type == 'counter' else ''}`",
+                metric.type,
+                metric.documentation,
+            )
+            for metric in instruments.REGISTRY.collect()
+            if not metric.name.startswith(("process_", "python_"))
+        ),
+    )
+    return "# Metrics\n\n" + table(("metric", "type", "meaning"), [tuple(row) for row in found])
+
+
+def endpoints() -> str:
+    """Every route of the API."""
+    app = create_app(Settings(), lambda: sys.exit("nothing is opened here"))
+    rows = [
+        (
+            f"`{method.upper()} {path}`",
+            str(operation.get("summary", "")),
+            str(operation.get("description", "")).split("\n")[0],
+        )
+        for path, methods in app.openapi()["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return "# Endpoints\n\n" + table(("route", "name", "meaning"), rows)
+
+
 def commands() -> str:
     """Every command's help."""
     parts = ["# Commands", "```text\n" + _help(cli, "movie-mlops") + "\n```"]
@@ -80,6 +156,10 @@ FILES = {
     "docs/reference/tables.md": tables,
     "docs/reference/pipelines.md": pipelines,
     "docs/reference/commands.md": commands,
+    "docs/reference/features.md": features,
+    "docs/reference/events.md": events,
+    "docs/reference/metrics.md": metrics,
+    "docs/reference/endpoints.md": endpoints,
 }
 
 

@@ -1,5 +1,6 @@
 """The contract of rating regressors: one suite, every algorithm."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,15 @@ def test_unknown_genres_and_missing_numbers_are_answered(name: str) -> None:
     far = RatingRows(["x"], ["x"], np.array([1700.0]), np.array([90.0]), np.array([100.0]), [[]],
                      np.array([False]))  # fmt: skip
     assert not model.predict(far).in_range[0]
+
+
+def test_a_column_that_the_source_leaves_empty_is_no_obstacle(name: str) -> None:
+    rows, ratings = films(300)
+    empty = replace(rows, runtime_minutes=np.full(len(rows), np.nan))
+    model = small(name).fit(empty, ratings)
+    found = model.predict(rows)
+    assert np.isfinite(found.rating).all()
+    assert found.in_range.all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 49])

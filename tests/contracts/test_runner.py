@@ -20,7 +20,7 @@ from movie_mlops.settings import child_environment, load_settings
 @pytest.fixture(params=["inprocess:"])
 def runner(request: pytest.FixtureRequest, tmp_path: Path) -> InProcessRunner:
     settings = load_settings(tmp_path, source_url="movielens:/nowhere")
-    return open_runner(request.param, tmp_path / "runs", child_environment(settings))
+    return open_runner(request.param, tmp_path / "var" / "runs", child_environment(settings))
 
 
 def no_report(what: str, done: int, total: int | None) -> None:

@@ -21,6 +21,7 @@ from movie_mlops.domain.versions import STAGE_TO_ALIAS, Alias, ModelVersion
 from movie_mlops.features.store import check_feature, entity_features
 from movie_mlops.features.views import JOIN_KEYS
 from movie_mlops.monitoring.logs import configure_logging
+from movie_mlops.orchestration.lock import worker_lock, writer_lock
 from movie_mlops.orchestration.shapes import SHAPES
 from movie_mlops.settings import Settings, lower_priority
 
@@ -91,8 +92,9 @@ def serve(settings: Settings) -> None:
     services = build_services(settings)
     socket = settings.path(settings.control_url)
     socket.parent.mkdir(parents=True, exist_ok=True)
-    socket.unlink(missing_ok=True)
-    with _lake_writer(services):
+    # the log's group has one member, and a restore must not run beside it
+    with writer_lock(worker_lock(settings.home), "movie-mlops worker"), _lake_writer(services):
+        socket.unlink(missing_ok=True)
         for shape in SHAPES.values():
             if shape.every_hours is not None:
                 services.runner.schedule(shape.name, settings.training_interval_hours)
@@ -216,6 +218,5 @@ def _key(entity: Entity, text: int | str) -> int | str:
 
 def _shown(version: ModelVersion) -> dict[str, Any]:
     """A version as JSON, with the guide's stage word beside the aliases."""
-    words = {str(alias): stage for stage, alias in STAGE_TO_ALIAS.items()}
-    stages = [words[alias] for alias in version.aliases if alias in words]
-    return {**asdict(version), "stage": stages[0] if stages else "None"}
+    stages = (stage for stage, alias in STAGE_TO_ALIAS.items() if alias in version.aliases)
+    return {**asdict(version), "stage": next(stages, "None")}

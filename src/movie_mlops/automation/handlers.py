@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from movie_mlops.data.lake import Lake
+from movie_mlops.data.lake import Lake, holding
 from movie_mlops.data.tables import INTERACTIONS
 from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.events import EventLog
@@ -68,9 +68,11 @@ class LakeWriter:
 
     def flush(self) -> None:
         """Write what was taken, then commit."""
-        for partition, rows in self._rows.items():
-            self._write(partition, pl.DataFrame(rows, schema=_SCHEMA))
-        self._rows.clear()
+        if self._rows:
+            with holding(self._lake.root):
+                for partition, rows in self._rows.items():
+                    self._write(partition, pl.DataFrame(rows, schema=_SCHEMA))
+            self._rows.clear()
         self._consumer.commit()
 
     def stop(self) -> None:

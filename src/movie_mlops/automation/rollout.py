@@ -8,8 +8,15 @@ from pathlib import Path
 from movie_mlops.domain.errors import ModelVersionNotFoundError
 from movie_mlops.domain.versions import MOVIE_PREDICTOR, MOVIE_RECOMMENDER, Alias
 from movie_mlops.models.bundle import CARD, file_sha256, load_bundle
-from movie_mlops.models.manifest import Entry, point, read_manifest, roll_back
+from movie_mlops.models.manifest import (
+    Entry,
+    forget_unserved,
+    point,
+    read_manifest,
+    roll_back,
+)
 from movie_mlops.models.registry import ModelRegistry
+from movie_mlops.models.serving.follower import HISTORIES
 from movie_mlops.orchestration.base import Json, Pipeline, Report
 
 
@@ -46,8 +53,10 @@ class Rollout:
         sha = file_sha256(self.serving / path / CARD)
         _, card = load_bundle(self.serving / path, sha)
         entry = Entry(version, path, sha, card["snapshot"], card["algorithm"])
-        point(self.serving, model, Alias.CHAMPION, entry)
-        self.registry.set_alias(model, Alias.CHAMPION, version)
+        served = read_manifest(self.serving).get(model)
+        if served is None or served.champion != entry:  # again is no change: nothing to go back to
+            point(self.serving, model, Alias.CHAMPION, entry)
+        self._mirror(model)
         self.promoted(model, version, reason)
 
     def roll_back(self, model: str) -> str:
@@ -58,7 +67,7 @@ class Rollout:
         """
         champion = roll_back(self.serving, model).champion
         assert champion is not None  # noqa: S101 (roll_back raises otherwise)
-        self.registry.set_alias(model, Alias.CHAMPION, champion.version)
+        self._mirror(model)
         self.promoted(model, champion.version, "rolled back")
         return champion.version
 
@@ -66,8 +75,12 @@ class Rollout:
         """Promote the challenger when its gate passed; otherwise say why it stays."""
         del inputs
         report(f"rolling out {model}", 0, None)
+        for name in (model, HISTORIES):
+            forget_unserved(self.serving, name)
         served = read_manifest(self.serving).get(model)
         if served is None or served.challenger is None:
+            if served is not None:
+                self._mirror(model)  # a promotion may have been killed before the registry knew
             return {"note": f"{model}: no challenger"}
         challenger = served.challenger
         _, card = load_bundle(self.serving / challenger.path, challenger.card_sha256)
@@ -76,3 +89,15 @@ class Rollout:
             return {"note": f"{model} v{challenger.version} refused: {verdict['reason']}"}
         self.promote(model, challenger.version, verdict["reason"])
         return {"note": f"{model} v{challenger.version} is champion: {verdict['reason']}"}
+
+    def _mirror(self, model: str) -> None:
+        """Let the registry's aliases say what the manifest says."""
+        served = read_manifest(self.serving)[model]
+        for alias, entry in (
+            (Alias.CHAMPION, served.champion),
+            (Alias.CHALLENGER, served.challenger),
+        ):
+            if entry is None:
+                self.registry.remove_alias(model, alias)
+            else:
+                self.registry.set_alias(model, alias, entry.version)

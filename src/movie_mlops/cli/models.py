@@ -60,7 +60,12 @@ def list_(home: Path | None, as_json: bool) -> None:
 @models.command()
 @_MODEL
 @click.argument("versions", nargs=-1, required=True)
-@click.option("--metrics", default="rmse,mae,r2,ndcg@10,hit_rate@10", show_default=True)
+@click.option(
+    "--metrics",
+    default="rmse,mae,r2,ndcg@10,hit_rate@10",
+    show_default=True,
+    help="Names separated by commas.",
+)
 @_HOME
 def compare(model: str, versions: tuple[str, ...], metrics: str, home: Path | None) -> None:
     """Metrics of VERSIONS side by side as JSON; what does not exist is null."""

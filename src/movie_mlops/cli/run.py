@@ -18,38 +18,54 @@ def _pipelines_help() -> str:
     return "\b\nPipelines\n" + "\n".join(rows)
 
 
+def _json(context: click.Context, parameter: click.Parameter, text: str) -> dict[str, Any]:
+    """The option's value as a JSON object, else wrong usage."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        message = f"{text[:80]!r} is not JSON: {error}"
+        raise click.BadParameter(message, context, parameter) from error
+    if not isinstance(found, dict):
+        message = f"{text[:80]!r} is not a JSON object"
+        raise click.BadParameter(message, context, parameter)
+    return found
+
+
 @click.command(help=f"Run pipelines one after another in this process.\n\n{_pipelines_help()}")
 @click.argument("names", nargs=-1, required=True, type=click.Choice(list(SHAPES)))
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of data/ and var/.")
 @click.option("--source", "source_url", help="sample:, movielens:PATH, tmdb:, imdb:PATH.")
-@click.option("--parameters", default="{}", help="JSON handed to the first step.")
+@click.option("--parameters", default="{}", callback=_json, help="JSON for the first step.")
+@click.option("--wait", is_flag=True, help="Wait while another run holds this home.")
 @click.option("--run-id", hidden=True, help="Id that the submitter gave to this run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON, no board.")
 def run(
     names: tuple[str, ...],
     home: Path | None,
     source_url: str | None,
-    parameters: str,
-    run_id: str | None,
+    parameters: dict[str, Any],
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Run pipelines."""
     from movie_mlops.bootstrap import build_services
-    from movie_mlops.orchestration.lock import writer_lock
+    from movie_mlops.orchestration.lock import run_lock, writer_lock
     from movie_mlops.settings import load_settings, lower_priority
 
     arguments: dict[str, Any] = {"source_url": source_url} if source_url else {}
     settings = load_settings(home, **arguments)
     lower_priority()
     records: list[PipelineRun] = []
-    with writer_lock(settings.home / "var" / "run.lock", f"movie-mlops run {' '.join(names)}"):
+    what = f"movie-mlops run {' '.join(names)}"
+    with writer_lock(run_lock(settings.home), what, wait=options["wait"]):
         services = build_services(settings)
-        values = json.loads(parameters)
+        values = dict(parameters)
         try:
             for name in names:
                 with _progress(name) as report:
                     pipeline = services.pipeline(name)
-                    given = run_id if not records else None  # the submitter's id: the first run's
+                    # the submitter's id is that of the first run
+                    given = None if records else options["run_id"]
                     records.append(services.runner.execute(pipeline, values, report, given))
                 values |= records[-1].output()
         finally:
@@ -64,8 +80,10 @@ def run(
 @click.argument("pipeline", type=click.Choice(list(SHAPES)))
 @click.argument("name")
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of data/ and var/.")
-@click.option("--json", "inputs", default="{}", help="What earlier steps returned, as JSON.")
-def step(pipeline: str, name: str, home: Path | None, inputs: str) -> None:
+@click.option(
+    "--json", "inputs", default="{}", callback=_json, help="What earlier steps returned, as JSON."
+)
+def step(pipeline: str, name: str, home: Path | None, inputs: dict[str, Any]) -> None:
     """Run one step; the last line of standard output is its result as JSON."""
     from movie_mlops.bootstrap import build_services
     from movie_mlops.domain.errors import UnknownPipelineError
@@ -77,7 +95,7 @@ def step(pipeline: str, name: str, home: Path | None, inputs: str) -> None:
     services = build_services(load_settings(home))
     try:
         with _progress(pipeline) as report:
-            output = services.pipeline(pipeline).steps[name](json.loads(inputs), report)
+            output = services.pipeline(pipeline).steps[name](inputs, report)
     finally:
         services.close()
     click.echo(json.dumps(output))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,18 +21,25 @@ def snapshot() -> None:
 
 
 @contextmanager
-def _manager(home: Path | None, what: str) -> Iterator["DataVersionManager"]:
+def _manager(
+    home: Path | None, what: str, *, stops_worker: bool = False
+) -> Iterator["DataVersionManager"]:
     from movie_mlops.bootstrap import build_services
-    from movie_mlops.orchestration.lock import writer_lock
+    from movie_mlops.orchestration.lock import run_lock, worker_lock, writer_lock
     from movie_mlops.settings import load_settings
 
     settings = load_settings(home)
-    with writer_lock(settings.home / "var" / "run.lock", f"movie-mlops snapshot {what}"):
+    holder = f"movie-mlops snapshot {what}"
+    with ExitStack() as stack:
+        stack.enter_context(writer_lock(run_lock(settings.home), holder))
+        if stops_worker:
+            stack.enter_context(writer_lock(worker_lock(settings.home), holder))
         services = build_services(settings)
+        stack.callback(services.close)
         try:
             yield services.snapshots
-        finally:
-            services.close()
+        except ValueError as error:  # a tag that is malformed or taken
+            raise click.UsageError(str(error)) from error
 
 
 @snapshot.command()
@@ -75,7 +82,10 @@ def diff(old: str, new: str, home: Path | None) -> None:
 @click.argument("tag")
 @_HOME
 def restore(tag: str, home: Path | None) -> None:
-    """Bring the tables back to TAG, the same bytes; the present state is saved first."""
-    with _manager(home, "restore") as manager:
+    """Bring the tables back to TAG, the same bytes; the present state is saved first.
+
+    `up` and `worker` must not run meanwhile; their next start applies later events again.
+    """
+    with _manager(home, "restore", stops_worker=True) as manager:
         saved = manager.restore_data_version(tag)
     click.echo(f"restored {tag}; what was here is snapshot {saved}")

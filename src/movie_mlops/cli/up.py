@@ -1,6 +1,5 @@
 """`up`: choose the home, train what is missing, supervise API and worker until told to stop."""
 
-import json
 import secrets
 import signal
 import subprocess
@@ -133,6 +132,7 @@ class _House:
         self._environment = environment
         self._stopping = Event()
         self._url = f"http://{settings.host}:{settings.port}"
+        self._servers: list[_Child] = []
 
     def run(self, *, once: bool) -> None:
         """Serve until a signal; the first training runs beside the servers."""
@@ -147,7 +147,7 @@ class _House:
         if not _is_free(self._settings.host, self._settings.port):
             message = f"port {self._settings.port} is taken; choose another: make up PORT=8010"
             raise ConfigurationError(message)
-        servers = [
+        self._servers = [
             _Child(
                 name,
                 [name, "--with-parent"],
@@ -157,20 +157,22 @@ class _House:
             for name in ("api", "worker")
         ]
         try:
-            for server in servers:
-                server.keep_alive()
-            self._wait_ready(servers[0])
+            self._keep_alive()
+            self._wait_ready()
             self._announce("serving" if self._champions() else "serving; training the first model")
             self._train_missing()
             if not self._stopping.is_set():
                 self._announce("ready")
             while not self._stopping.wait(0.5):
-                for server in servers:
-                    server.keep_alive()
+                self._keep_alive()
         finally:
             click.echo("stopping ...")
-            _stop_all(servers)
+            _stop_all(self._servers)
             click.echo("stopped; everything acknowledged is on disk")
+
+    def _keep_alive(self) -> None:
+        for server in self._servers:
+            server.keep_alive()
 
     def _train_missing(self) -> None:
         """Run what the home lacks, in order: recommender first, so that the page fills early."""
@@ -187,7 +189,7 @@ class _House:
         if not (home / "var/online.db").exists() and has_people:
             chains.append(["feature_engineering"])
         for chain in chains:
-            self._run_child(["run", *chain])
+            self._run_child(["run", "--wait", *chain])
 
     def _run_child(self, command: list[str]) -> None:
         """One pipeline child; a failure is told and does not stop serving."""
@@ -199,6 +201,8 @@ class _House:
             if self._stopping.wait(0.2):
                 child.stop()
                 child.wait(time.monotonic() + STOP_SECONDS)
+            else:
+                self._keep_alive()
         if child.process is not None and child.process.returncode and not self._stopping.is_set():
             click.secho(
                 f"`movie-mlops {' '.join(command)}` failed ({child.process.returncode}); "
@@ -208,16 +212,15 @@ class _House:
             )
 
     def _champions(self) -> set[str]:
-        path = self._settings.path(self._settings.serving_url) / "manifest.json"
-        if not path.exists():
-            return set()
-        models = json.loads(path.read_text())["models"]
-        return {name for name, served in models.items() if served["champion"]}
+        from movie_mlops.models.manifest import read_manifest
 
-    def _wait_ready(self, server: _Child) -> None:
+        manifest = read_manifest(self._settings.path(self._settings.serving_url))
+        return {name for name, served in manifest.items() if served.champion}
+
+    def _wait_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and not self._stopping.is_set():
-            server.keep_alive()
+            self._keep_alive()
             try:
                 with urllib.request.urlopen(f"{self._url}/health", timeout=2) as answer:  # noqa: S310 (our own loopback URL)
                     if answer.status == 200:

@@ -1,5 +1,6 @@
 """The lake: raw files, checked tables, event files and quarantine under one folder."""
 
+import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -47,6 +48,18 @@ def replacing(target: Path) -> Iterator[Path]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def holding(root: Path) -> Iterator[None]:
+    """Wait for, then keep, the right to write event files below `root` or to snapshot them.
+
+    Between processes and threads; the kernel frees it when the process dies. Not to be nested.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".writing").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 class Lake:

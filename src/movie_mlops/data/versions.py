@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from movie_mlops.data.lake import holding
 from movie_mlops.domain.errors import EngineUnavailableError, SnapshotNotFoundError
 
 TABLES_FOLDER = "processed"
@@ -94,7 +95,8 @@ class DataVersionManager:
         wanted = self.get(version_tag)
         saved = self.create_data_snapshot(f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
         self._write_pointer(wanted)
-        self._dvc("checkout", [self._pointer], force=True)
+        with holding(self._base):
+            self._dvc("checkout", [self._pointer], force=True)
         if self._after_restore is not None:
             self._after_restore()
         return saved.tag
@@ -159,7 +161,8 @@ class DataVersionManager:
         if not tables.is_dir() or not any(tables.iterdir()):
             message = f"{tables} holds no table yet; `movie-mlops run data_collection` fills it"
             raise SnapshotNotFoundError(message)
-        (stage,) = self._dvc("add", [str(tables)])
+        with holding(self._base):  # DVC reads a file twice: it must not vanish in between
+            (stage,) = self._dvc("add", [str(tables)])
         out = stage.outs[0]
         return str(out.hash_info.value), int(out.meta.size or 0)
 

@@ -7,6 +7,7 @@ Serving watches this file and nothing else.
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from movie_mlops.domain.versions import Alias
 
 MANIFEST = "manifest.json"
 KEPT_PREVIOUS = 10
+KEPT_UNSERVED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,26 @@ def roll_back(serving: Path, model: str) -> Served:
         new = Served(old.previous[0], old.challenger, old.previous[1:])
         models[model] = new
     return new
+
+
+def forget_unserved(serving: Path, model: str, kept: int = KEPT_UNSERVED) -> list[Path]:
+    """Remove bundles that the manifest no longer names, all but the newest; return them.
+
+    The newest stay for a replica that is just reading the manifest before this one.
+    """
+    served = read_manifest(serving).get(model, Served())
+    entries = (served.champion, served.challenger, *served.previous)
+    named = {serving / entry.path for entry in entries if entry is not None}
+    folders = [path for path in (serving / model).glob("*") if path not in named]
+    return remove_oldest(folders, kept)
+
+
+def remove_oldest(folders: list[Path], kept: int) -> list[Path]:
+    """Remove all but the newest of these folders; return what was removed."""
+    newest_first = sorted(folders, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for folder in newest_first[kept:]:
+        shutil.rmtree(folder, ignore_errors=True)
+    return newest_first[kept:]
 
 
 @contextmanager

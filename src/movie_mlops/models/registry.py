@@ -1,5 +1,6 @@
 """Runs, registered versions, aliases and lineage, kept in MLflow (a file or a server)."""
 
+import logging
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,12 @@ class ModelRegistry:
 
         if self._uri.startswith("sqlite:///"):
             Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
+        try:
+            return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        except Exception as error:  # MLflow lets SQLAlchemy's errors through here
+            message = f"the registry {self._uri} cannot be opened: {str(error).splitlines()[0]}"
+            raise EngineUnavailableError(message) from error
 
     def ping(self) -> None:
         """Return when MLflow answers, else raise EngineUnavailableError."""
@@ -131,6 +137,14 @@ class ModelRegistry:
         """
         self._call("set_registered_model_alias", model_name, str(alias), version)
 
+    def remove_alias(self, model_name: str, alias: str) -> None:
+        """Let the alias name nothing; without effect when it names nothing already.
+
+        Raises:
+            ModelVersionNotFoundError: no such model.
+        """
+        self._call("delete_registered_model_alias", model_name, str(alias))
+
     def transition_stage(self, model_name: str, version: str, stage: str) -> ModelVersion:
         """Production and Staging set an alias; None and Archived take the version's away.
 
@@ -142,7 +156,7 @@ class ModelRegistry:
             self.set_alias(model_name, STAGE_TO_ALIAS[stage], found.version)
         else:
             for alias in found.aliases:
-                self._call("delete_registered_model_alias", model_name, alias)
+                self.remove_alias(model_name, alias)
         return self.get_model_metadata(model_name, found.version)
 
     def list_models(self) -> list[dict[str, Any]]:

@@ -5,14 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
-
-import psutil
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from movie_mlops.domain.errors import (
     EngineUnavailableError,
@@ -23,6 +22,9 @@ from movie_mlops.domain.errors import (
 )
 from movie_mlops.orchestration.base import Json, Pipeline, PipelineRun, Report, Step, StepRun
 from movie_mlops.orchestration.shapes import SHAPES
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.background import BackgroundScheduler
 
 ATTEMPTS = 3
 LOW_PRIORITY = 10
@@ -46,11 +48,11 @@ class InProcessRunner:
         follower = SHAPES[pipeline].then
         names = [pipeline] if follower is None else [pipeline, follower]
         command = [sys.executable, "-m", "movie_mlops", "run", *names, "--run-id", run_id]
-        command += ["--parameters", json.dumps(parameters)]
+        command += ["--wait", "--parameters", json.dumps(parameters)]
         # the child writes its own process number over this as soon as it is up
         self._write(_started(run_id, pipeline, os.getpid()))
         with (self._runs / f"{run_id}.log").open("wb") as log:
-            self._children[run_id] = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+            child = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -58,6 +60,8 @@ class InProcessRunner:
                 env=self._environment,
                 start_new_session=True,
             )
+        self._children[run_id] = child
+        threading.Thread(target=child.wait, name=run_id, daemon=True).start()  # leaves no zombie
         return run_id
 
     def execute(
@@ -103,10 +107,11 @@ class InProcessRunner:
         if not _RUN_ID.fullmatch(run_id) or not path.exists():
             message = f"no run {run_id[:80]!r}; the list of runs names them all"
             raise PipelineError(message)
-        raw = json.loads(path.read_text())
-        run = PipelineRun(**{**raw, "steps": [StepRun(**step) for step in raw["steps"]]})
+        run = _read(path)
         if run.state == "running" and not self._is_alive(run):
-            run.state, run.error = "failed", run.error or "its process ended before it was done"
+            run = _read(path)  # it may have ended well in between
+            if run.state == "running":
+                run.state, run.error = "failed", run.error or "its process ended before it was done"
         return run
 
     def runs(self, limit: int = 50) -> list[PipelineRun]:
@@ -115,6 +120,9 @@ class InProcessRunner:
 
     def schedule(self, pipeline: str, every_hours: float) -> None:
         """Submit every so many hours; see the port."""
+        # Airflow's environment imports this package for the shapes and has no APScheduler
+        from apscheduler.schedulers.background import BackgroundScheduler  # noqa: PLC0415
+
         _check_known(pipeline)
         if self._scheduler is None:
             self._scheduler = BackgroundScheduler(timezone=UTC)
@@ -140,12 +148,11 @@ class InProcessRunner:
             self._scheduler = None
 
     def _is_alive(self, run: PipelineRun) -> bool:
+        import psutil  # noqa: PLC0415 (Airflow's environment imports this package for the shapes)
+
         child = self._children.get(run.run_id)
         if child is not None:
-            if child.poll() is None:
-                return True
-            del self._children[run.run_id]
-            return False
+            return child.poll() is None
         try:
             return bool(psutil.Process(run.pid).status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
@@ -177,6 +184,11 @@ def new_run_id(pipeline: str) -> str:
 
 def _started(run_id: str, pipeline: str, pid: int) -> PipelineRun:
     return PipelineRun(run_id, pipeline, "running", datetime.now(UTC).isoformat(), pid)
+
+
+def _read(path: Path) -> PipelineRun:
+    raw = json.loads(path.read_text())
+    return PipelineRun(**{**raw, "steps": [StepRun(**step) for step in raw["steps"]]})
 
 
 def _check_known(pipeline: str) -> None:

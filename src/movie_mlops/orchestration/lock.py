@@ -9,9 +9,21 @@ from pathlib import Path
 from movie_mlops.domain.errors import HomeLockedError
 
 
+def run_lock(home: Path) -> Path:
+    """The lock of what writes tables and models: pipelines and snapshots."""
+    return home / "var" / "run.lock"
+
+
+def worker_lock(home: Path) -> Path:
+    """The lock of the one worker, and of a restore, which must not run beside it."""
+    return home / "var" / "worker.lock"
+
+
 @contextmanager
-def writer_lock(path: Path, what: str) -> Iterator[None]:
+def writer_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock while the block runs; the kernel frees it when the process dies.
+
+    With `wait` the holder is waited for, however long it takes.
 
     Raises:
         HomeLockedError: another process holds it; the text names the process.
@@ -19,7 +31,7 @@ def writer_lock(path: Path, what: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             stream.seek(0)
             holder = stream.read(200).strip() or "another process"

@@ -19,7 +19,7 @@ from movie_mlops.features.engineering.interaction_features import EVENT_TOPIC, a
 from movie_mlops.models.algorithms import create, load
 from movie_mlops.models.algorithms.base import Arrays, Card, IntArray, Recommender, Scorer
 from movie_mlops.models.bundle import load_bundle, save_bundle
-from movie_mlops.models.manifest import Entry, point, read_manifest
+from movie_mlops.models.manifest import Entry, point, read_manifest, remove_oldest
 from movie_mlops.models.registry import ModelRegistry, RunRecord
 from movie_mlops.models.serving.follower import write_histories
 from movie_mlops.models.serving.histories import Histories
@@ -35,6 +35,7 @@ from movie_mlops.orchestration.base import Json, Pipeline, Report
 BASELINE = "popularity"
 METRIC = "ndcg@10"
 FEWEST_USERS = 5
+KEPT_WORK = 2
 _BOARD = ("ndcg@10", "hit_rate@10", "recall@20", "coverage@10")
 
 
@@ -72,6 +73,7 @@ class Training:
         interactions = all_interactions(self.lake)
         folder = self.work / snapshot
         folder.mkdir(parents=True, exist_ok=True)
+        remove_oldest([path for path in self.work.iterdir() if path != folder], KEPT_WORK)
         interactions.write_parquet(folder / "interactions.parquet")
         self.lake.read("movies").select("movie_id", "genres").sort("movie_id").write_parquet(
             folder / "movies.parquet"

@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from movie_mlops.domain.versions import Alias
 from movie_mlops.models.manifest import (
     KEPT_PREVIOUS,
     Entry,
+    forget_unserved,
     manifest_path,
     point,
     read_manifest,
@@ -65,3 +67,14 @@ def test_fault_42_two_trainers_promote_at_once(tmp_path: Path) -> None:
         "a": entry(19),
         "b": entry(19),
     }
+
+
+def test_bundles_that_nothing_names_are_forgotten_all_but_the_newest(tmp_path: Path) -> None:
+    for number in range(8):
+        (tmp_path / f"m/{number}").mkdir(parents=True)
+        os.utime(tmp_path / f"m/{number}", (number, number))
+    point(tmp_path, "m", Alias.CHAMPION, entry(0))
+    point(tmp_path, "m", Alias.CHAMPION, entry(1))
+    removed = forget_unserved(tmp_path, "m", kept=2)
+    assert {path.name for path in removed} == {"2", "3", "4", "5"}
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {"0", "1", "6", "7"}

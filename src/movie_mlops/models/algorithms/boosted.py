@@ -18,6 +18,8 @@ from movie_mlops.models.algorithms.random_forest import (
     checked_range,
     conformal_quantile,
     inside,
+    range_of,
+    without_empty_columns,
 )
 from movie_mlops.models.algorithms.rating_features import (
     COLUMNS,
@@ -73,11 +75,8 @@ class Boosted:
         titles = self._fit_titles(title_texts(rows), ratings, folds)
         genres = self._fit_genres(genre_masks(rows), ratings, folds)
         features = np.column_stack([film, titles, genres])
-        self._fit_mean(features, ratings, folds, seed)
-        ranged = film[:, _RANGED]
-        with np.errstate(all="ignore"):
-            bounds = np.stack([np.nanmin(ranged, axis=0), np.nanmax(ranged, axis=0)])
-        self._range = np.nan_to_num(bounds)
+        self._fit_mean(without_empty_columns(features), ratings, folds, seed)
+        self._range = range_of(film[:, _RANGED])
 
     def predict(self, rows: RatingRows) -> RatingPredictions:
         """See RatingRegressor."""

@@ -20,7 +20,7 @@ from movie_mlops.models.algorithms.popularity import checked
 
 SEED = 42
 FEATURES = ("rating", "popularity", "watch_seconds")
-FEWEST_UPDATES, BATCH, MOST_PLACES = 1_500, 256, 200_000
+FEWEST_UPDATES, BATCH, MOST_PLACES = 800, 512, 50_000
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 

@@ -30,15 +30,14 @@ class RandomForest:
             raise TrainingDataError(message)
         from sklearn.ensemble import RandomForestRegressor  # noqa: PLC0415 (training only)
 
-        features = basic_features(rows).astype(np.float32)
+        features = without_empty_columns(basic_features(rows)).astype(np.float32)
         forest = RandomForestRegressor(
             self._tree_count, random_state=seed, n_jobs=1, oob_score=True
         ).fit(features, ratings)
         self._trees = trees_of_forest(forest)
         errors = np.abs(ratings - forest.oob_prediction_)
         self._half_width = conformal_quantile(errors, self.level)
-        self._range = np.stack([np.nanmin(features, axis=0), np.nanmax(features, axis=0)])
-        self._range = np.nan_to_num(self._range.astype(np.float64))
+        self._range = range_of(basic_features(rows))
         return self
 
     def predict(self, rows: RatingRows) -> RatingPredictions:
@@ -76,6 +75,20 @@ def conformal_quantile(scores: NDArray[np.float64], level: float) -> float:
     """The finite-sample quantile of split conformal prediction (Lei et al. 2018, eq. 5)."""
     place = min(1.0, np.ceil((len(scores) + 1) * level) / len(scores))
     return float(np.quantile(scores, place, method="higher"))
+
+
+def without_empty_columns(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Columns that the source leaves empty become 0, so that no tree splits on them."""
+    return np.where(np.isnan(features).all(axis=0), 0.0, features)
+
+
+def range_of(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lowest and highest present value per column, shape [2, columns]; without any, no bound."""
+    widest = np.finfo(np.float64).max
+    low = np.where(np.isnan(features), widest, features).min(axis=0)
+    high = np.where(np.isnan(features), -widest, features).max(axis=0)
+    empty = low > high
+    return np.stack([np.where(empty, -widest, low), np.where(empty, widest, high)])
 
 
 def inside(features: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDArray[np.bool_]:
