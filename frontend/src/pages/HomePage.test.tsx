@@ -1,0 +1,117 @@
+import { act, fireEvent, render, screen, waitFor, within } from '@testing-library/react';
+import { describe, expect, it, vi } from 'vitest';
+import { UNDO_MS } from '../components/UndoBar';
+import type { Recommendations } from '../services/types';
+import { ADA, type Asked, apiThat, listOf } from '../utils/testSetup';
+import { HomePage } from './HomePage';
+
+function house(answer: (asked: Asked) => Recommendations, people = [ADA]) {
+  return apiThat((asked) => {
+    if (asked.what === 'GET /api/v1/people') return { body: { simulated: true, items: people } };
+    if (asked.what === 'GET /model/info') {
+      return { body: { algorithm: 'sequence_linear', version: '1' } };
+    }
+    if (asked.what.startsWith('POST')) {
+      return { status: 202, body: { position: '1' }, headers: { 'X-Position': '1' } };
+    }
+    if (asked.what === 'GET /api/v1/movies/search') {
+      return { body: { items: listOf([9]).items.map(({ movie }) => movie) } };
+    }
+    return { body: answer(asked) };
+  });
+}
+
+describe('the page', () => {
+  it('says whose list it is and what made it, in the language that is chosen', async () => {
+    const { api } = house(() => listOf([1, 2]));
+    render(<HomePage api={api} />);
+    await screen.findByRole('heading', { name: 'Picked for Ada' });
+    expect(document.title).toBe('Picked for Ada');
+    expect(await screen.findByText('Film 1')).toBeTruthy();
+    expect(await screen.findByText(/^personal · sequence_linear v1 · snapshot s1/)).toBeTruthy();
+    expect(screen.getByText(/Invented films, simulated people/)).toBeTruthy();
+    fireEvent.click(screen.getByRole('button', { name: '한국어 (Korean)' }));
+    await screen.findByRole('heading', { name: '에이다 님이 좋아할 만한 콘텐츠' });
+    expect(document.documentElement.lang).toBe('ko');
+    expect((await screen.findAllByText('2001 · 드라마')).length).toBe(1);
+  });
+
+  it('does not call real films invented', async () => {
+    const list = listOf([1]);
+    if (list.items[0]?.movie) list.items[0].movie.poster_url = 'https://image.tmdb.org/t/p/1.jpg';
+    const { api } = house(() => list);
+    render(<HomePage api={api} />);
+    await screen.findByText('Film 1');
+    expect(screen.queryByText(/Invented films/)).toBeNull();
+    expect(screen.getByText(/not endorsed or certified by TMDB/)).toBeTruthy();
+  });
+
+  it('shows a film that cannot be pictured by its title', async () => {
+    const { api } = house(() => listOf([1]));
+    const { container } = render(<HomePage api={api} />);
+    await screen.findByText('Film 1');
+    const picture = container.querySelector('.card img');
+    expect(picture?.getAttribute('src')).toBe('/posters/1.svg');
+    if (picture) fireEvent.error(picture);
+    expect(screen.getByText('No poster')).toBeTruthy();
+    expect(screen.getAllByText('Film 1')).toHaveLength(2);
+  });
+
+  it('keeps the undo for five seconds', async () => {
+    vi.useFakeTimers({ shouldAdvanceTime: true });
+    const { api, asked } = house(() => listOf([1, 2]));
+    render(<HomePage api={api} />);
+    fireEvent.click(await screen.findByRole('button', { name: 'Like Film 1' }));
+    const bar = screen.getByText('Liked Film 1');
+    await waitFor(() => expect(asked.some(({ what }) => what.startsWith('POST'))).toBe(true));
+    fireEvent.pointerEnter(bar.closest('.undo-bar') as Element);
+    await act(() => vi.advanceTimersByTimeAsync(UNDO_MS * 2));
+    expect(screen.getByText('Liked Film 1')).toBeTruthy(); // pointing at it stops the clock
+    fireEvent.pointerLeave(bar.closest('.undo-bar') as Element);
+    await act(() => vi.advanceTimersByTimeAsync(UNDO_MS + 1));
+    expect(screen.queryByText('Liked Film 1')).toBeNull();
+  });
+
+  it('lets a newcomer start with three films', async () => {
+    localStorage.setItem('movie-mlops.viewer', '"newcomer"');
+    const many = Array.from({ length: 30 }, (_, place) => place + 1);
+    const { api, asked } = house(() => listOf(many, { path: 'newcomer' }));
+    render(<HomePage api={api} />);
+    const row = await screen.findByRole('region', { name: 'Tell us three films you like' });
+    for (const id of [11, 12, 13]) {
+      fireEvent.click(await within(row).findByRole('button', { name: `I like Film ${id}` }));
+      await waitFor(() =>
+        expect(asked.filter(({ body }) => body.interaction_type === 'like')).toHaveLength(id - 10),
+      );
+    }
+    await waitFor(() => expect(row.isConnected).toBe(false));
+    const users = asked.map(({ body }) => body.user_id).filter(Boolean);
+    expect(users[0]).toMatch(/^new-[0-9a-f]{24}$/);
+    expect(new Set(users).size).toBe(1);
+  });
+
+  it('says when everything is seen, and when nothing is there yet', async () => {
+    const { api } = house(() => listOf([]));
+    render(<HomePage api={api} />);
+    await screen.findByText('You have seen everything');
+  });
+
+  it('waits for the first films by itself', async () => {
+    const { api } = house(() => listOf([], { path: 'static', model_version: 'none' }), []);
+    render(<HomePage api={api} />);
+    await screen.findByText('The cinema is being furnished');
+  });
+
+  it('searches when the typing pauses', async () => {
+    const { api, asked } = house(() => listOf([1]));
+    render(<HomePage api={api} />);
+    await screen.findByText('Film 1');
+    const field = screen.getByRole('searchbox');
+    for (const value of ['f', 'fi', 'film']) fireEvent.change(field, { target: { value } });
+    await screen.findByRole('heading', { name: 'Films with “film”' });
+    expect(await screen.findByText('Film 9')).toBeTruthy();
+    expect(asked.filter(({ what }) => what.endsWith('/search'))).toHaveLength(1);
+    fireEvent.keyDown(field, { key: 'Escape' });
+    await screen.findByRole('heading', { name: 'Picked for Ada' });
+  });
+});
