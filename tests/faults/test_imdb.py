@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from movie_mlops.data.crawlers import imdb as module
+from movie_mlops.data.crawlers import archives
 from movie_mlops.data.crawlers.imdb import ImdbCrawler
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.tables import MOVIES
@@ -154,7 +154,7 @@ def test_fault_9_years_and_runtimes_out_of_range(lake: Lake, tmp_path: Path) -> 
 def test_fault_13_a_bomb_is_refused(
     lake: Lake, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 1 << 16)
+    monkeypatch.setattr(archives, "CHUNK", 1 << 16)
     rewrite(good, "basics", lambda content: content + b" " * 20_000_000)
     with pytest.raises(SourceFormatError, match="refused"):
         collect(lake, good)

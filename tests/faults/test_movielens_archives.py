@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from movie_mlops.data.crawlers import movielens_archives
+from movie_mlops.data.crawlers import archives
 from movie_mlops.data.crawlers.movielens import MovieLensCrawler
 from movie_mlops.domain.errors import SourceFormatError
 
@@ -146,7 +146,7 @@ def test_fault_13_a_zip_bomb_is_refused_before_unpacking(tmp_path: Path) -> None
 def test_fault_13_a_gzip_bomb_is_stopped_while_unpacking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(movielens_archives, "LARGEST_BYTES", 3_000_000)
+    monkeypatch.setattr(archives, "LARGEST_BYTES", 3_000_000)
     place = folder(tmp_path, MOVIES.encode(), RATINGS.encode())
     (place / "ratings.csv").unlink()
     (place / "ratings.csv.gz").write_bytes(gzip.compress(b"0" * 50_000_000))

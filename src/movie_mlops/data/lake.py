@@ -219,10 +219,11 @@ class Lake:
 
         An event that two overlapping files hold (by `event_id`) counts once.
         """
-        files = sorted(self._event_files(topic).items(), key=lambda item: item[1])
-        if not files:
+        if not self._event_files(topic):
             return pl.DataFrame()
-        frames = [_read_once(file) for file, _ in files]
+        with holding(self.root):  # a merge takes files away
+            files = sorted(self._event_files(topic).items(), key=lambda item: item[1])
+            frames = [_read_once(file) for file, _ in files]
         joined = pl.concat(frames, how="diagonal_relaxed")
         if "event_id" in joined.columns:
             joined = joined.unique("event_id", keep="first", maintain_order=True)

@@ -1,24 +1,18 @@
 """IMDb's title.basics and title.ratings: downloaded, checked, streamed by DuckDB."""
 
-import gzip
-import os
-import shutil
 from pathlib import Path
 
 import duckdb
-import httpx
 
+from movie_mlops.data.crawlers.archives import copy_whole, download, opened
 from movie_mlops.data.crawlers.base import Progress, no_progress
-from movie_mlops.domain.errors import CrawlError, SourceFormatError
+from movie_mlops.domain.errors import SourceFormatError
 from movie_mlops.domain.movies import FOREIGN_ID_BASE
 
 DOWNLOAD_URL = "https://datasets.imdbws.com"
 FILES = ("title.basics.tsv", "title.ratings.tsv")
-LARGEST_FILE_BYTES = 20_000_000_000
-LARGEST_RATIO = 200  # real files shrink about six-fold; more than this is a bomb
 LONGEST_LINE_BYTES = 16_000_000
 MIN_VOTES = 100
-_CHUNK = 1 << 20
 
 _HEADERS = {
     "title.basics.tsv": (
@@ -49,10 +43,8 @@ class ImdbCrawler:
         raw.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             source = self._packed(raw, name, progress)
-            target = raw / name
-            if target.exists() and target.stat().st_mtime_ns == source.stat().st_mtime_ns:
-                continue
-            _unpack(source, target, progress)
+            with opened(source) as stream:
+                copy_whole(stream, source, raw / name, progress)
 
     def stage(self, raw: Path, connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
         r"""Stage the movies table; `\N` is missing, quotes are text, columns go by name."""
@@ -69,7 +61,7 @@ class ImdbCrawler:
 
     def _packed(self, raw: Path, name: str, progress: Progress) -> Path:
         if not self._where:
-            return _download(f"{DOWNLOAD_URL}/{name}.gz", raw / f"{name}.gz", progress)
+            return download(f"{DOWNLOAD_URL}/{name}.gz", raw / f"{name}.gz", progress)
         for candidate in (Path(self._where) / f"{name}.gz", Path(self._where) / name):
             if candidate.is_file():
                 return candidate
@@ -130,56 +122,3 @@ def _header(path: Path) -> list[str]:
         message = f"{path} is empty"
         raise SourceFormatError(message)
     return text.split("\t")
-
-
-def _unpack(source: Path, target: Path, progress: Progress) -> None:
-    """Unpack (or copy) beside, check, swap in; the modification time says what it came from.
-
-    Raises:
-        SourceFormatError: truncated, no gzip, or far larger than such a file can be.
-    """
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    packed = source.stat().st_size
-    done = 0
-    try:
-        opener = gzip.open if source.suffix == ".gz" else Path.open
-        with opener(source, "rb") as stream, beside.open("wb") as out:
-            while chunk := stream.read(_CHUNK):
-                done += len(chunk)
-                if done > min(LARGEST_FILE_BYTES, LARGEST_RATIO * max(packed, _CHUNK)):
-                    message = f"{source} unpacks to more than {done} bytes: refused"
-                    raise SourceFormatError(message)
-                out.write(chunk)
-                progress(f"unpacking {source.name}", done, None)
-        shutil.copystat(source, beside)
-        beside.replace(target)
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
-        message = f"{source} is truncated or no gzip file: {error}"
-        raise SourceFormatError(message) from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _download(url: str, target: Path, progress: Progress) -> Path:
-    """Download when the server has a newer file than the one here."""
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    mark = target.with_name(f"{target.name}.etag")
-    headers = {"If-None-Match": mark.read_text()} if mark.exists() and target.exists() else {}
-    try:
-        with httpx.stream("GET", url, headers=headers, timeout=60.0) as answer:
-            if answer.status_code == httpx.codes.NOT_MODIFIED:
-                return target
-            answer.raise_for_status()
-            total = int(answer.headers.get("content-length", 0)) or None
-            with beside.open("wb") as out:
-                for chunk in answer.iter_bytes(_CHUNK):
-                    out.write(chunk)
-                    progress(f"downloading {target.name}", out.tell(), total)
-        beside.replace(target)
-        mark.write_text(answer.headers.get("etag", ""))
-    except httpx.HTTPError as error:
-        message = f"{url} cannot be downloaded: {error}"
-        raise CrawlError(message) from error
-    finally:
-        beside.unlink(missing_ok=True)
-    return target

@@ -8,12 +8,12 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
+from movie_mlops.data.crawlers.archives import download
 from movie_mlops.data.crawlers.base import Progress, no_progress
 from movie_mlops.data.crawlers.movielens_archives import (
     LAYOUTS,
     LINKS,
     Layout,
-    download,
     layout_of,
     unpack_folder,
     unpack_zip,
