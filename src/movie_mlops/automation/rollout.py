@@ -91,13 +91,14 @@ class Rollout:
         return {"note": f"{model} v{challenger.version} is champion: {verdict['reason']}"}
 
     def _mirror(self, model: str) -> None:
-        """Let the registry's aliases say what the manifest says."""
-        served = read_manifest(self.serving)[model]
-        for alias, entry in (
-            (Alias.CHAMPION, served.champion),
-            (Alias.CHALLENGER, served.challenger),
-        ):
-            if entry is None:
-                self.registry.remove_alias(model, alias)
-            else:
-                self.registry.set_alias(model, alias, entry.version)
+        """Let the registry's aliases say what the manifest says, also when two promote at once."""
+        served = None
+        while served != (served := read_manifest(self.serving)[model]):
+            for alias, entry in (
+                (Alias.CHAMPION, served.champion),
+                (Alias.CHALLENGER, served.challenger),
+            ):
+                if entry is None:
+                    self.registry.remove_alias(model, alias)
+                else:
+                    self.registry.set_alias(model, alias, entry.version)

@@ -30,9 +30,9 @@ class RunRecord:
     name: str
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
-    tags: Mapping[str, str]
     bundle: Path
     plots: Path | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.versions import DataVersionManager
-from movie_mlops.domain.errors import ArtifactCorruptError
-from movie_mlops.domain.versions import MOVIE_PREDICTOR, Alias
+from movie_mlops.domain.versions import MOVIE_PREDICTOR
 from movie_mlops.models.algorithms import create, load
 from movie_mlops.models.algorithms.base import Arrays, Card, RatingRegressor
 from movie_mlops.models.bundle import load_bundle, save_bundle
-from movie_mlops.models.manifest import Entry, point, read_manifest
 from movie_mlops.models.registry import ModelRegistry, RunRecord
+from movie_mlops.models.training.challenger import load_champion, register_challenger
 from movie_mlops.models.training.plots import plot_rating
 from movie_mlops.models.training.promotion import gate
 from movie_mlops.models.training.rating import (
@@ -135,30 +134,22 @@ class RatingTraining:
             "gate": inputs["rating_gate"],
             "metrics": inputs["rating_metrics"],
         }
-        save_bundle(folder / "bundle", arrays, card)
         report("registering", 0, None)
-        run_id = self.registry.log_run(
-            MOVIE_PREDICTOR,
-            RunRecord(
-                name=f"{self.algorithm} on {snapshot}",
-                parameters={"algorithm": self.algorithm, "seed": self.seed, **card["parameters"]},
-                metrics=inputs["rating_metrics"],
-                tags={"snapshot": snapshot, "algorithm": self.algorithm},
-                bundle=folder / "bundle",
-                plots=folder / "plots",
-                texts={"evaluation.json": (folder / "evaluation.json").read_text()},
-            ),
+        record = RunRecord(
+            name=f"{self.algorithm} on {snapshot}",
+            parameters={"algorithm": self.algorithm, "seed": self.seed, **card["parameters"]},
+            metrics=inputs["rating_metrics"],
+            bundle=folder / "bundle",
+            plots=folder / "plots",
+            texts={"evaluation.json": (folder / "evaluation.json").read_text()},
         )
-        version = self.registry.register_model(MOVIE_PREDICTOR, run_id).version
-        path = f"{MOVIE_PREDICTOR}/{version}"
-        sha = save_bundle(self.serving / path, arrays, card)
-        entry = Entry(version, path, sha, snapshot, self.algorithm)
-        point(self.serving, MOVIE_PREDICTOR, Alias.CHALLENGER, entry)
-        self.registry.set_alias(MOVIE_PREDICTOR, Alias.CHALLENGER, version)
+        run_id, version = register_challenger(
+            MOVIE_PREDICTOR, arrays, card, record, self.registry, self.serving
+        )
         return {
             "rating_run_id": run_id,
             "rating_version": version,
-            "note": f"{MOVIE_PREDICTOR} v{version}; files in {self.serving / path}",
+            "note": f"{MOVIE_PREDICTOR} v{version}; files in {self.serving}",
         }
 
     def _create(self, name: str) -> RatingRegressor:
@@ -169,15 +160,11 @@ class RatingTraining:
         return self.work / snapshot / "rating"
 
     def _champion(self) -> dict[str, RatingRegressor]:
-        served = read_manifest(self.serving).get(MOVIE_PREDICTOR)
-        if served is None or served.champion is None:
+        champion = load_champion(MOVIE_PREDICTOR, self.serving)
+        if champion is None:
             return {}
-        entry = served.champion
-        try:
-            model = _regressor(*load_bundle(self.serving / entry.path, entry.card_sha256))
-        except ArtifactCorruptError:
-            return {}  # a champion that cannot be read is no rival; the baseline stays the bar
-        return {f"champion v{entry.version}": model}
+        version, arrays, card = champion
+        return {f"champion v{version}": _regressor(arrays, card)}
 
 
 def _regressor(arrays: Arrays, card: Card) -> RatingRegressor:

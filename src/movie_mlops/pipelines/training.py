@@ -12,17 +12,18 @@ import polars as pl
 
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.versions import DataVersionManager
-from movie_mlops.domain.errors import ArtifactCorruptError, TrainingDataError
-from movie_mlops.domain.versions import MOVIE_RECOMMENDER, Alias
+from movie_mlops.domain.errors import TrainingDataError
+from movie_mlops.domain.versions import MOVIE_RECOMMENDER
 from movie_mlops.events.base import Position
 from movie_mlops.features.engineering.interaction_features import EVENT_TOPIC, all_interactions
 from movie_mlops.models.algorithms import create, load
 from movie_mlops.models.algorithms.base import Arrays, Card, IntArray, Recommender, Scorer
 from movie_mlops.models.bundle import load_bundle, save_bundle
-from movie_mlops.models.manifest import Entry, point, read_manifest, remove_oldest
+from movie_mlops.models.manifest import remove_oldest
 from movie_mlops.models.registry import ModelRegistry, RunRecord
 from movie_mlops.models.serving.follower import write_histories
 from movie_mlops.models.serving.histories import Histories
+from movie_mlops.models.training.challenger import load_champion, register_challenger
 from movie_mlops.models.training.evaluation import EvaluationReport, evaluate
 from movie_mlops.models.training.histories import build_histories
 from movie_mlops.models.training.plots import plot_algorithms
@@ -138,35 +139,27 @@ class Training:
             "gate": inputs["gate"],
             "metrics": inputs["metrics"],
         }
-        save_bundle(folder / "bundle", arrays, card)
         report("registering", 0, None)
-        run_id = self.registry.log_run(
-            MOVIE_RECOMMENDER,
-            RunRecord(
-                name=f"{self.algorithm} on {inputs['snapshot']}",
-                parameters={"algorithm": self.algorithm, "seed": self.seed, **card["parameters"]},
-                metrics={
-                    **inputs["metrics"],
-                    "train_cpu_seconds": inputs["train_cpu_seconds"],
-                    "peak_memory_mb": inputs["peak_memory_mb"],
-                },
-                tags={"snapshot": inputs["snapshot"], "algorithm": self.algorithm},
-                bundle=folder / "bundle",
-                plots=folder / "plots",
-                texts={"evaluation.json": (folder / "evaluation.json").read_text()},
-            ),
+        record = RunRecord(
+            name=f"{self.algorithm} on {inputs['snapshot']}",
+            parameters={"algorithm": self.algorithm, "seed": self.seed, **card["parameters"]},
+            metrics={
+                **inputs["metrics"],
+                "train_cpu_seconds": inputs["train_cpu_seconds"],
+                "peak_memory_mb": inputs["peak_memory_mb"],
+            },
+            bundle=folder / "bundle",
+            plots=folder / "plots",
+            texts={"evaluation.json": (folder / "evaluation.json").read_text()},
         )
-        version = self.registry.register_model(MOVIE_RECOMMENDER, run_id).version
-        path = f"{MOVIE_RECOMMENDER}/{version}"
-        sha = save_bundle(self.serving / path, arrays, card)
-        entry = Entry(version, path, sha, inputs["snapshot"], self.algorithm)
-        point(self.serving, MOVIE_RECOMMENDER, Alias.CHALLENGER, entry)
-        self.registry.set_alias(MOVIE_RECOMMENDER, Alias.CHALLENGER, version)
+        run_id, version = register_challenger(
+            MOVIE_RECOMMENDER, arrays, card, record, self.registry, self.serving
+        )
         write_histories(self.serving, people, version)
         return {
             "run_id": run_id,
             "version": version,
-            "note": f"{MOVIE_RECOMMENDER} v{version}; files in {self.serving / path}",
+            "note": f"{MOVIE_RECOMMENDER} v{version}; files in {self.serving}",
         }
 
     def _create(self) -> Recommender:
@@ -195,16 +188,11 @@ class Training:
             self.algorithm: _recommender(arrays, card),
             BASELINE: create(BASELINE).fit(split.train, self.seed),
         }
-        served = read_manifest(self.serving).get(MOVIE_RECOMMENDER)
-        if served is not None and served.champion is not None:
-            try:
-                arrays, card = load_bundle(
-                    self.serving / served.champion.path, served.champion.card_sha256
-                )
-                champion = on_vocabulary(_recommender(arrays, card), split.train.movie_ids)
-                models[f"champion v{served.champion.version}"] = champion
-            except ArtifactCorruptError:
-                pass  # a champion that cannot be read is no rival; popularity stays the bar
+        champion = load_champion(MOVIE_RECOMMENDER, self.serving)
+        if champion is not None:
+            version, arrays, card = champion
+            model = on_vocabulary(_recommender(arrays, card), split.train.movie_ids)
+            models[f"champion v{version}"] = model
         return models
 
     def _verdict(

@@ -1,0 +1,55 @@
+"""From a fitted model to a registered challenger, and the champion that it must beat."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from movie_mlops.domain.errors import ArtifactCorruptError
+from movie_mlops.domain.versions import Alias
+from movie_mlops.models.algorithms.base import Arrays, Card
+from movie_mlops.models.bundle import load_bundle, save_bundle
+from movie_mlops.models.manifest import Entry, point, read_manifest
+from movie_mlops.models.registry import ModelRegistry, RunRecord
+
+
+def register_challenger(
+    model: str,
+    arrays: Arrays,
+    card: Card,
+    record: RunRecord,
+    registry: ModelRegistry,
+    serving: Path,
+) -> tuple[str, str]:
+    """Log the run, make a version of it, write its bundle for serving, point challenger at it.
+
+    The card names algorithm and snapshot; `record.bundle` is where the bundle is made first.
+    Killed in between, a version without an alias stays in the registry and nothing is served.
+
+    Returns:
+        Run id and version.
+    """
+    save_bundle(record.bundle, arrays, card)
+    tags = {"snapshot": card["snapshot"], "algorithm": card["algorithm"]}
+    run_id = registry.log_run(model, replace(record, tags={**record.tags, **tags}))
+    version = registry.register_model(model, run_id).version
+    path = f"{model}/{version}"
+    sha = save_bundle(serving / path, arrays, card)
+    entry = Entry(version, path, sha, card["snapshot"], card["algorithm"])
+    point(serving, model, Alias.CHALLENGER, entry)
+    registry.set_alias(model, Alias.CHALLENGER, version)
+    return run_id, version
+
+
+def load_champion(model: str, serving: Path) -> tuple[str, Arrays, Card] | None:
+    """Version, arrays and card of what is served; None where nothing is, or it is damaged.
+
+    A champion that cannot be read is no rival: then the baseline is the bar again.
+    """
+    served = read_manifest(serving).get(model)
+    if served is None or served.champion is None:
+        return None
+    entry = served.champion
+    try:
+        arrays, card = load_bundle(serving / entry.path, entry.card_sha256)
+    except ArtifactCorruptError:
+        return None
+    return entry.version, arrays, card
