@@ -29,6 +29,7 @@ _COMMANDS = {
     "step": ("run:step", "Run one step of a pipeline; prints one line of JSON."),
     "api": ("servers:api", "The HTTP API alone."),
     "worker": ("servers:worker", "Events, schedules, features and registry, without the API."),
+    "quarantine": ("quarantine:quarantine", "Rows that were refused: list, replay."),
     "snapshot": ("snapshot:snapshot", "Data snapshots: create, list, diff, restore."),
     "models": ("models:models", "Registered models: list, compare, promote, roll back."),
     "evaluate": ("evaluate:evaluate", "Measure every algorithm beside popularity."),

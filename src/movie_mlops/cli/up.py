@@ -92,7 +92,9 @@ class _Child:
     show_default=True,
     help="Where films come from; `sample` is invented and needs no network.",
 )
-@click.option("--data", help="Folder, archive or release name of the source (movielens, imdb).")
+@click.option(
+    "--data", help="Folder, archive or release name (movielens, imdb); default: ml-latest-small."
+)
 @click.option("--home", type=click.Path(path_type=Path), help="Where data/ and var/ go.")
 @click.option("--port", type=int, help="Port of API and page.  [default: 8000]")
 @click.option("--once", is_flag=True, help="Train what is missing, then stop; no servers.")
@@ -108,6 +110,8 @@ def up(source: str, data: str | None, home: Path | None, port: int | None, once:
     turn_off_telemetry()
     home = _choose_home(home, source)
     arguments: dict[str, Any] = {"port": port} if port is not None else {}
+    if source == "movielens" and not data:
+        data = "ml-latest-small"
     if data and Path(data).exists():
         data = str(Path(data).absolute())
     if source != "sample" or data:
@@ -179,7 +183,7 @@ class _House:
         have = self._champions()
         home = self._settings.home
         chains = []
-        first = [] if (home / "data/processed/movies.parquet").exists() else ["data_collection"]
+        first = [] if self._has_films() else ["data_collection"]
         has_people = not self._settings.source_url.startswith("imdb:")
         if "movie_recommender" not in have and has_people:
             chains.append([*first, "training", "rollout"])
@@ -189,12 +193,18 @@ class _House:
         if not (home / "var/online.db").exists() and has_people:
             chains.append(["feature_engineering"])
         for chain in chains:
-            self._run_child(["run", "--wait", *chain])
+            code = self._run_child(["run", "--wait", *chain])
+            if code and "data_collection" in chain and not self._has_films():
+                sys.exit(code)  # nothing to serve, and the child has said why
 
-    def _run_child(self, command: list[str]) -> None:
-        """One pipeline child; a failure is told and does not stop serving."""
+    def _has_films(self) -> bool:
+        lake = self._settings.path(self._settings.lake_url)
+        return (lake / "processed" / "movies.parquet").exists()
+
+    def _run_child(self, command: list[str]) -> int:
+        """Exit code of one pipeline child; a failure is told and does not stop serving."""
         if self._stopping.is_set():
-            return
+            return 0
         child = _Child("pipeline", command, self._environment)
         child.keep_alive()
         while child.process is not None and child.process.poll() is None:
@@ -204,12 +214,11 @@ class _House:
             else:
                 self._keep_alive()
         if child.process is not None and child.process.returncode and not self._stopping.is_set():
-            click.secho(
-                f"`movie-mlops {' '.join(command)}` failed ({child.process.returncode}); "
-                "serving goes on with what there is",
-                err=True,
-                fg="red",
-            )
+            failed = f"`movie-mlops {' '.join(command)}` failed ({child.process.returncode})"
+            more = "; what was there before stays in use" if self._has_films() else ""
+            click.secho(failed + more, err=True, fg="red")
+            return child.process.returncode
+        return 0
 
     def _champions(self) -> set[str]:
         from movie_mlops.models.manifest import read_manifest
@@ -261,8 +270,10 @@ def _choose_home(home: Path | None, source: str) -> Path:
 
 
 def _source_of(home: Path) -> str | None:
+    """The source whose films the home holds; None while it holds none."""
     path = home / SOURCE_FILE_FOLDER / SOURCE_FILE
-    return path.read_text().strip() if path.exists() else None
+    has_films = (home / SOURCE_FILE_FOLDER / "processed" / "movies.parquet").exists()
+    return path.read_text().strip() if has_films and path.exists() else None
 
 
 def _is_free(host: str, port: int) -> bool:
