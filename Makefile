@@ -6,6 +6,7 @@ SOURCE ?= sample
 DATA ?=
 HOME_DIR ?=
 BIN := $(VENV)/bin
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 UP_FLAGS := --port $(PORT) --source $(SOURCE) $(if $(DATA),--data "$(DATA)") $(if $(HOME_DIR),--home "$(HOME_DIR)")
 
 .DEFAULT_GOAL := help
@@ -26,7 +27,7 @@ check: ## format, lint, import contracts, types, generated files, tests
 	$(BIN)/mypy
 	$(BIN)/typos
 	$(BIN)/python scripts/generate.py --check
-	$(BIN)/pytest -n auto -m "not slow and not engine"
+	$(BIN)/pytest $(PARALLEL) -m "not slow and not engine"
 	@if [ -d frontend/node_modules ]; then cd frontend && npm run --silent check; \
 	 else echo "page checks left out: Node 20 or later is not there"; fi
 
@@ -34,7 +35,7 @@ demo: setup ## the story printed as it happens: sample data, a model, a click th
 	@$(BIN)/movie-mlops demo
 
 test-fast: ## unit and contract tests only
-	$(BIN)/pytest -n auto tests/unit tests/contracts -m "not slow and not engine"
+	$(BIN)/pytest $(PARALLEL) tests/unit tests/contracts -m "not slow and not engine"
 
 test-engines: setup-dev ## the slow tests and those that need an engine, which they install or start
 	$(BIN)/pytest -m "slow or engine"

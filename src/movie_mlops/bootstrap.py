@@ -179,7 +179,9 @@ class Services:
         """After a restore: let the worker's group write later events into the lake again."""
         known = self.lake.event_positions(USER_EVENTS)
         places = self.log.end_positions([USER_EVENTS])
-        self.log.commit(GROUP, {place: known.get(place.partition, 0) for place in places})
+        positions = {place: known.get(place.partition, 0) for place in places}
+        self.log.commit(GROUP, positions)
+        self.log.seek(GROUP, positions)
 
 
 def build_services(settings: Settings) -> Services:
