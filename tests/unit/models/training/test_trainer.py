@@ -1,4 +1,4 @@
-"""What a fit costs is measured, not guessed; in a process of its own, as other tests leave memory."""
+"""What a fit costs is measured, not guessed; in its own process, as other tests leave memory."""
 
 import subprocess
 import sys
