@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -18,9 +18,6 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    env: Literal["development", "staging", "production"] = Field(
-        "development", description="Which deployment this is."
-    )
     home: Path = Field(Path(), description="Folder that holds data/, var/ and .env of one source.")
 
     source_url: str = Field(
@@ -53,7 +50,7 @@ class Settings(BaseModel):
         None, description="Key of calls that change models or pipelines; `up` makes one."
     )
     allowed_hosts: tuple[str, ...] = Field(
-        ("localhost", "127.0.0.1", "[::1]", "testserver"),
+        ("localhost", "127.0.0.1", "[::1]"),
         description="Accepted Host headers, as a JSON list.",
     )
     cors_origins: tuple[str, ...] = Field((), description="Other origins that may call, JSON list.")
