@@ -215,6 +215,7 @@ def test_people_and_posters(api: httpx.Client) -> None:
 def test_the_front_door(api: httpx.Client, house: Settings) -> None:
     page = api.get("/", headers={"Accept": "text/html,*/*"})
     assert "<title>page</title>" in page.text
+    assert "immutable" in api.get("/assets/app.js").headers["cache-control"]
     assert "default-src 'self'" in page.headers["content-security-policy"]
     assert api.get("/assets/app.js").text == "1"
     assert api.get("/favicon.svg").status_code == 200

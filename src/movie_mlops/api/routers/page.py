@@ -2,7 +2,7 @@
 
 from html import escape
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import FileResponse, HTMLResponse
@@ -63,12 +63,21 @@ def page_router(folder: Path | None) -> APIRouter:
         return HTMLResponse(_NO_PAGE.format(links=links), headers=PAGE_HEADERS)
 
     if folder is not None and (folder / "assets").is_dir():
-        assets = StaticFiles(directory=folder / "assets")
+        assets = _HashedFiles(directory=folder / "assets")
         router.mount("/assets", assets, name="assets")
         for file in sorted(folder.iterdir()):
             if file.is_file() and file.name != "index.html":
                 _add_file(router, file)
     return router
+
+
+class _HashedFiles(StaticFiles):
+    """Files whose names change with their content, so they may be kept for ever."""
+
+    def file_response(self, *args: Any, **named: Any) -> Response:
+        answer = super().file_response(*args, **named)
+        answer.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return answer
 
 
 def _add_file(router: APIRouter, file: Path) -> None:
