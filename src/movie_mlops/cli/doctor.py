@@ -110,11 +110,13 @@ def _event_log(settings: "Settings") -> _Finding:
 
 
 def _models(settings: "Settings") -> _Finding:
+    from movie_mlops.domain.versions import REGISTERED_MODELS
     from movie_mlops.models.bundle import load_bundle
     from movie_mlops.models.manifest import read_manifest
 
     serving = settings.path(settings.serving_url)
-    champions = {n: s.champion for n, s in read_manifest(serving).items() if s.champion}
+    served = read_manifest(serving)
+    champions = {n: c for n in REGISTERED_MODELS if n in served and (c := served[n].champion)}
     if not champions:
         return False, "no champion yet: `movie-mlops run training rollout`, or `make up`"
     for entry in champions.values():
