@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
-SOURCE ?= sample
+SOURCE ?=
 DATA ?=
 HOME_DIR ?=
 BIN := $(VENV)/bin
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
-UP_FLAGS := --port $(PORT) --source $(SOURCE) $(if $(DATA),--data "$(DATA)") $(if $(HOME_DIR),--home "$(HOME_DIR)")
+UP_FLAGS := --port $(PORT) $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--data "$(DATA)") $(if $(HOME_DIR),--home "$(HOME_DIR)")
 
 .DEFAULT_GOAL := help
 .PHONY: help up test check demo setup setup-dev browser test-fast test-engines generate requirements clean clean-home

@@ -6,7 +6,6 @@ Needs only Python 3.11 or later and the package registries; uses nothing but the
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -112,28 +111,18 @@ def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 (an older interpreter is what this line is for)
         sys.exit("setup: Python 3.11 or later is needed; set PYTHON=python3.12, say, and try again")
     venv = args.venv.resolve()
-    kind = "dev" if args.dev else "base"
-    stamps = venv / "stamps"
-    pins = ROOT / "requirements" / f"{kind}.txt"
-    mark = fingerprint(pins, ROOT / "pyproject.toml")
-    installed = stamps / "python.json"
-    have = json.loads(installed.read_text()) if installed.exists() else {}
     total = 2
-    stamp = stamps / f"python-{kind}"
-    if kind == "base" and have.get("dev") == fingerprint(
-        ROOT / "requirements" / "dev.txt", ROOT / "pyproject.toml"
-    ):
-        print(f"[1/{total}] Python packages: up to date", flush=True)
-    else:
-        step(
-            1,
-            total,
-            f"Python packages ({kind})",
-            stamp,
-            mark,
-            lambda: python_environment(venv, pins),
-        )
-        installed.write_text(json.dumps({kind: mark}))
+    stamps = {kind: venv / "stamps" / f"python-{kind}" for kind in ("base", "dev")}
+    marks = {
+        kind: fingerprint(ROOT / "requirements" / f"{kind}.txt", ROOT / "pyproject.toml")
+        for kind in stamps
+    }
+    # the development packages hold the base ones, so an up-to-date stamp of theirs will do
+    has_dev = stamps["dev"].exists() and stamps["dev"].read_text() == marks["dev"]
+    kind = "dev" if args.dev or has_dev else "base"
+    pins = ROOT / "requirements" / f"{kind}.txt"
+    name = f"Python packages ({kind})"
+    step(1, total, name, stamps[kind], marks[kind], lambda: python_environment(venv, pins))
     if args.no_page:
         return
     if node_version() < 20:

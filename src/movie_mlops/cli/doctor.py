@@ -48,7 +48,7 @@ def doctor(home: Path | None, as_json: bool) -> int:
     else:
         for name, (ok, says) in findings.items():
             click.secho(
-                f"{'ok  ' if ok else 'TODO'} {name:<18} {says}", fg=None if ok else "yellow"
+                f"{'ok  ' if ok else 'mend'} {name:<18} {says}", fg=None if ok else "yellow"
             )
     return 0 if all(ok for ok, _ in findings.values()) else 1
 

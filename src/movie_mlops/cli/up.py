@@ -1,6 +1,5 @@
 """`up`: choose the home, train what is missing, supervise API and worker until told to stop."""
 
-import secrets
 import signal
 import subprocess
 import sys
@@ -15,6 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from movie_mlops.cli.homes import (
+    SOURCES,
+    choose_home,
+    choose_source_url,
+    make_admin_key,
+    record_source,
+)
 from movie_mlops.domain.errors import ConfigurationError, EngineUnavailableError
 
 if TYPE_CHECKING:
@@ -24,7 +30,6 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 LONGEST_PAUSE_SECONDS = 30.0
 LARGEST_LOG_BYTES = 20_000_000
-SOURCE_FILE = "source"
 
 
 @dataclass(slots=True)
@@ -87,18 +92,16 @@ class _Child:
 @click.command()
 @click.option(
     "--source",
-    type=click.Choice(["sample", "movielens", "tmdb", "imdb"]),
-    default="sample",
-    show_default=True,
-    help="Where films come from; `sample` is invented and needs no network.",
+    type=click.Choice(SOURCES),
+    help="Where films come from; `sample` is invented and needs no network.  [default: sample]",
 )
-@click.option(
-    "--data", help="Folder, archive or release name (movielens, imdb); default: ml-latest-small."
-)
+@click.option("--data", help="Folder, archive or release name of the source (movielens, imdb).")
 @click.option("--home", type=click.Path(path_type=Path), help="Where data/ and var/ go.")
 @click.option("--port", type=int, help="Port of API and page.  [default: 8000]")
 @click.option("--once", is_flag=True, help="Train what is missing, then stop; no servers.")
-def up(source: str, data: str | None, home: Path | None, port: int | None, once: bool) -> None:
+def up(
+    source: str | None, data: str | None, home: Path | None, port: int | None, once: bool
+) -> None:
     """Everything on this machine: data, model, API and page.
 
     The first start collects data and trains (under a minute on the sample); later starts serve at
@@ -108,24 +111,17 @@ def up(source: str, data: str | None, home: Path | None, port: int | None, once:
     from movie_mlops.settings import child_environment, load_settings, turn_off_telemetry
 
     turn_off_telemetry()
-    home = _choose_home(home, source)
-    arguments: dict[str, Any] = {"port": port} if port is not None else {}
-    if source == "movielens" and not data:
-        data = "ml-latest-small"
-    if data and Path(data).exists():
-        data = str(Path(data).absolute())
-    if source != "sample" or data:
-        arguments["source_url"] = f"{source}:{data or ''}"
-    settings = load_settings(home, **arguments)
+    arguments: dict[str, Any] = {"source_url": choose_source_url(home, source, data)}
+    source = arguments["source_url"].partition(":")[0]
+    home = choose_home(home, source)
+    if port is not None:
+        arguments["port"] = port
+    load_settings(home, **arguments)  # a wrong setting is told before anything is written
     with writer_lock(home / "var" / "up.lock", "movie-mlops up"):
-        (home / SOURCE_FILE_FOLDER).mkdir(parents=True, exist_ok=True)
-        (home / SOURCE_FILE_FOLDER / SOURCE_FILE).write_text(source + "\n")
-        _make_admin_key(home)
+        record_source(home, source)
+        make_admin_key(home)
         settings = load_settings(home, **arguments)
         _House(settings, child_environment(settings)).run(once=once)
-
-
-SOURCE_FILE_FOLDER = "data"
 
 
 class _House:
@@ -252,30 +248,6 @@ def _stop_all(servers: list[_Child]) -> None:
         server.wait(deadline)
 
 
-def _choose_home(home: Path | None, source: str) -> Path:
-    """The home given, or `.` when it is new or of this source, else `homes/<source>`."""
-    from movie_mlops.settings import load_settings
-
-    if home is None:
-        home = load_settings().home
-        if _source_of(home) not in (None, source):
-            home = home / "homes" / source
-            click.echo(f"this folder holds another source; using {home}/ for {source}")
-    found = _source_of(home)
-    if found not in (None, source):
-        message = f"{home} holds data of the source {found}, not {source}; choose another HOME_DIR"
-        raise ConfigurationError(message)
-    home.mkdir(parents=True, exist_ok=True)
-    return home.absolute()
-
-
-def _source_of(home: Path) -> str | None:
-    """The source whose films the home holds; None while it holds none."""
-    path = home / SOURCE_FILE_FOLDER / SOURCE_FILE
-    has_films = (home / SOURCE_FILE_FOLDER / "processed" / "movies.parquet").exists()
-    return path.read_text().strip() if has_films and path.exists() else None
-
-
 def _is_free(host: str, port: int) -> bool:
     import socket
 
@@ -286,16 +258,3 @@ def _is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _make_admin_key(home: Path) -> None:
-    """Put a generated admin key into `<home>/.env` once, readable by its owner only."""
-    path = home / ".env"
-    text = path.read_text() if path.exists() else ""
-    if any(line.startswith("MOVIE_MLOPS_ADMIN_API_KEY=") for line in text.splitlines()):
-        return
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    with path.open("a") as stream:
-        stream.write(f"MOVIE_MLOPS_ADMIN_API_KEY={secrets.token_urlsafe(32)}\n")
-    click.echo(f"admin key made: MOVIE_MLOPS_ADMIN_API_KEY in {path}")

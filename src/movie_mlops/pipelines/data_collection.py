@@ -63,7 +63,9 @@ class DataCollection:
     def simulate(self, inputs: Json, report: Report) -> Json:
         """Write the guide's raw page and watch log; invent people where the source has none."""
         movies = self.lake.read("movies")
-        self._write_guide_files(movies.filter(movies["vote_average"].is_not_null()))
+        self._write_guide_files(
+            inputs["source"], movies.filter(movies["vote_average"].is_not_null())
+        )
         if inputs["source"] not in SOURCES_WITHOUT_PEOPLE:
             return {"note": "watch log of the guide; people are the source's own"}
         report("simulating people", 0, None)
@@ -89,12 +91,11 @@ class DataCollection:
         tag = self.snapshots.current_or_new()
         return {"snapshot": tag, "note": f"snapshot {tag}"}
 
-    def _write_guide_files(self, movies: pl.DataFrame) -> None:
+    def _write_guide_files(self, source: str, movies: pl.DataFrame) -> None:
         """`raw/tmdb/popular.json` and `processed/watch_log.csv`, as the guide's readers expect."""
         records = table_records(movies)
-        page = self.lake.raw("tmdb") / "popular.json"
-        if not page.exists():
-            write_records(records, page)
+        if source != "tmdb":  # TMDB's own page stays as it was sent
+            write_records(records, self.lake.raw("tmdb") / "popular.json")
         simulation = TMDBPreProcessor(records, seed=self.seed)
         simulation.run()
         simulation.save(str(self.lake.path("watch_log").with_suffix(".csv")))

@@ -216,7 +216,7 @@ def test_doctor_tells_programs_what_is_missing(call: Call) -> None:
     assert found["models"]["ok"] is False
     spoken = call("doctor")
     assert spoken.code == 1
-    assert spoken.out.count("TODO") == sum(not each["ok"] for each in found.values())
+    assert spoken.out.count("mend ") == sum(not each["ok"] for each in found.values())
 
 
 def test_models_of_an_empty_home(call: Call) -> None:

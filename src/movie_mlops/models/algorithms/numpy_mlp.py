@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,7 +19,7 @@ from movie_mlops.models.algorithms.popularity import checked
 
 SEED = 42
 FEATURES = ("rating", "popularity", "watch_seconds")
-FEWEST_UPDATES, BATCH, MOST_PLACES = 800, 512, 50_000
+FEWEST_UPDATES, BATCH, MOST_PLACES, LAGS = 800, 512, 50_000, 40
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -209,14 +208,15 @@ class NumpyMlp:
             dim, histories.item_count, int(self._settings["hidden_dim"]), 0.003, seed
         )
         network.parameters["b2"] = self._prior.copy()
-        inputs, targets = self._places(histories)
-        batches = -(-min(len(targets), MOST_PLACES) // BATCH)
+        places = _places_with_past(histories)
+        batches = -(-min(len(places), MOST_PLACES) // BATCH)
         passes = max(int(self._settings["epochs"]), FEWEST_UPDATES // max(batches, 1))
         for _ in range(passes):
-            order = rng.permutation(len(targets))[:MOST_PLACES]
+            order = rng.permutation(len(places))[:MOST_PLACES]
             for start in range(0, len(order), BATCH):
-                chosen = order[start : start + BATCH]
-                network.update(inputs[chosen], targets[chosen])
+                chosen = places[order[start : start + BATCH]]
+                inputs = self._encode_places(histories.items, chosen)
+                network.update(inputs, histories.items[chosen[:, 0]])
         self._network = network
         return self
 
@@ -270,25 +270,28 @@ class NumpyMlp:
         return model
 
     def _encode(self, history: NDArray[np.integer[Any]]) -> FloatArray:
-        recent = history[-40:]
+        recent = history[-LAGS:]
         weights = float(self._settings["decay"]) ** np.arange(len(recent))[::-1]
         encoded: FloatArray = (weights.astype(np.float32) @ self._codes[recent]).astype(np.float32)
         return encoded
 
-    def _places(self, histories: TrainingHistories) -> tuple[FloatArray, NDArray[np.int32]]:
-        """Input and target of every place of every history but the first."""
-        decay = np.float32(self._settings["decay"])
-        inputs, targets = [], []
-        for user in range(histories.user_count):
-            films = histories.of(user)
-            state = np.zeros(self._codes.shape[1], np.float32)
-            for before, after in pairwise(films):
-                state = decay * state + self._codes[before]
-                inputs.append(state)
-                targets.append(after)
-        if not targets:
-            return np.empty((0, self._codes.shape[1]), np.float32), np.empty(0, np.int32)
-        return np.stack(inputs), np.array(targets, np.int32)
+    def _encode_places(self, items: NDArray[np.int32], places: IntArray) -> FloatArray:
+        """What `_encode` gives for the films before each place; places [rows, 2]."""
+        place, past = places[:, 0], places[:, 1]
+        inputs = np.zeros((len(places), self._codes.shape[1]), np.float32)
+        for lag in range(min(LAGS, int(past.max(initial=0)))):
+            rows = np.flatnonzero(past > lag)
+            weight = np.float32(float(self._settings["decay"]) ** lag)
+            inputs[rows] += weight * self._codes[items[place[rows] - 1 - lag]]
+        return inputs
+
+
+def _places_with_past(histories: TrainingHistories) -> IntArray:
+    """Every place of the flat items but the users' first, and how many films are before it."""
+    starts = np.repeat(histories.indptr[:-1], np.diff(histories.indptr))
+    place = np.arange(len(histories.items), dtype=np.int64)
+    past = place - starts
+    return np.column_stack([place, past])[past > 0]
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> FloatArray:
