@@ -5,9 +5,11 @@ PORT ?= 8000
 SOURCE ?=
 DATA ?=
 HOME_DIR ?=
+TORCH ?=
+WORKERS ?= 1
 BIN := $(VENV)/bin
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
-UP_FLAGS := --port $(PORT) $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--data "$(DATA)") $(if $(HOME_DIR),--home "$(HOME_DIR)")
+UP_FLAGS := --port $(PORT) --workers $(WORKERS) $(if $(TORCH),--torch) $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--data "$(DATA)") $(if $(HOME_DIR),--home "$(HOME_DIR)")
 
 .DEFAULT_GOAL := help
 .PHONY: help up test check demo setup setup-dev browser test-fast test-engines generate requirements clean clean-home
@@ -15,7 +17,7 @@ UP_FLAGS := --port $(PORT) $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--dat
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-up: setup ## set everything up, train, serve API and page; PORT= SOURCE=sample|movielens|tmdb DATA= HOME_DIR=
+up: setup ## set everything up, train, serve API and page; PORT= WORKERS= SOURCE=sample|movielens|tmdb DATA= HOME_DIR= TORCH=1
 	@exec $(BIN)/movie-mlops up $(UP_FLAGS)
 
 test: setup-dev browser check ## set everything up and check everything (what CI runs)
@@ -41,10 +43,10 @@ test-engines: setup-dev ## the slow tests and those that need an engine, which t
 	$(BIN)/pytest -m "slow or engine"
 
 setup:
-	@$(PYTHON) scripts/setup_env.py --venv $(VENV)
+	@$(PYTHON) scripts/setup_env.py --venv $(VENV) $(if $(TORCH),--torch)
 
 setup-dev:
-	@$(PYTHON) scripts/setup_env.py --venv $(VENV) --dev
+	@$(PYTHON) scripts/setup_env.py --venv $(VENV) --dev --torch
 
 browser:
 	@sh scripts/install_browser.sh
@@ -53,8 +55,10 @@ generate: ## write the generated files anew (.env.template, docs/reference)
 	$(BIN)/python scripts/generate.py
 
 requirements: ## compile the exact pins anew from pyproject.toml
-	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header pyproject.toml -o requirements/base.txt
-	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --group dev pyproject.toml -c requirements/base.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra training pyproject.toml -o requirements/base.txt
+	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra training --group dev pyproject.toml -c requirements/base.txt -o requirements/dev.txt
+	UV_FIND_LINKS="$$($(PYTHON) -m pip config get global.find-links 2>/dev/null)" $(BIN)/uv pip compile -q -p 3.11 --no-annotate --no-header --extra torch pyproject.toml -c requirements/base.txt \
+	 | sed 's/+cpu$$//' | awk -F'==' 'NR == FNR { there[$$1]; next } !($$1 in there)' requirements/base.txt - > requirements/torch.txt
 
 clean: ## remove environment and caches; never data/, var/ or .env
 	rm -rf $(VENV) frontend/node_modules frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +54,8 @@ def environment() -> dict[str, str]:
     )
     if found.returncode == 0 and "UV_FIND_LINKS" not in env:
         env["UV_FIND_LINKS"] = found.stdout.strip()
+    if "UV_FIND_LINKS" not in env:
+        env.setdefault("UV_TORCH_BACKEND", "auto")  # CUDA's gigabytes only where there is a GPU
     return env
 
 
@@ -72,7 +74,7 @@ def step(
     print(f" {time.perf_counter() - start:.1f} s", flush=True)
 
 
-def python_environment(venv: Path, requirements: Path) -> None:
+def python_environment(venv: Path, requirements: Sequence[Path]) -> None:
     """Create the virtual environment when it is missing, install the exact pins and the project."""
     python = venv / "bin" / "python"
     if not python.exists():
@@ -80,7 +82,8 @@ def python_environment(venv: Path, requirements: Path) -> None:
     if not (venv / "bin" / "uv").exists():
         call(str(python), "-m", "pip", "install", "--quiet", UV)
     uv = str(venv / "bin" / "uv")
-    call(uv, "pip", "install", "--python", str(python), "-r", str(requirements))
+    pins = [part for path in requirements for part in ("-r", str(path))]
+    call(uv, "pip", "install", "--python", str(python), *pins)
     call(uv, "pip", "install", "--python", str(python), "--no-deps", "-e", str(ROOT))
 
 
@@ -100,29 +103,28 @@ def page() -> None:
 
 
 def main() -> None:
-    """Command line: --dev adds the tools of `make check`."""
+    """Command line: --dev adds the tools of `make check`, --torch the networks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dev", action="store_true", help="also install what `make check` needs")
     parser.add_argument(
         "--venv", type=Path, default=ROOT / ".venv", help="where the environment goes"
     )
+    parser.add_argument("--torch", action="store_true", help="also install PyTorch")
     parser.add_argument("--no-page", action="store_true", help="do not build the page")
     args = parser.parse_args()
     if sys.version_info < (3, 11):  # noqa: UP036 (an older interpreter is what this line is for)
         sys.exit("setup: Python 3.11 or later is needed; set PYTHON=python3.12, say, and try again")
     venv = args.venv.resolve()
     total = 2
-    stamps = {kind: venv / "stamps" / f"python-{kind}" for kind in ("base", "dev")}
-    marks = {
-        kind: fingerprint(ROOT / "requirements" / f"{kind}.txt", ROOT / "pyproject.toml")
-        for kind in stamps
-    }
-    # the development packages hold the base ones, so an up-to-date stamp of theirs will do
-    has_dev = stamps["dev"].exists() and stamps["dev"].read_text() == marks["dev"]
-    kind = "dev" if args.dev or has_dev else "base"
-    pins = ROOT / "requirements" / f"{kind}.txt"
-    name = f"Python packages ({kind})"
-    step(1, total, name, stamps[kind], marks[kind], lambda: python_environment(venv, pins))
+    kinds = {kind for kind in ("dev", "torch") if getattr(args, kind)}
+    stamp = venv / "stamps" / "python"
+    if stamp.exists():  # what was asked for once stays
+        kinds |= set(stamp.read_text().partition(" ")[2].split())
+    pins = [ROOT / "requirements" / "base.txt"]
+    pins += [ROOT / "requirements" / f"{kind}.txt" for kind in sorted(kinds)]
+    mark = " ".join([fingerprint(*pins, ROOT / "pyproject.toml"), *sorted(kinds)])
+    name = f"Python packages ({', '.join(['base', *sorted(kinds)])})"
+    step(1, total, name, stamp, mark, lambda: python_environment(venv, pins))
     if args.no_page:
         return
     if node_version() < 20:

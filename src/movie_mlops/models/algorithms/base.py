@@ -3,7 +3,7 @@
 An artifact is a set of named arrays plus a JSON card; `models/bundle.py` stores both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -14,6 +14,8 @@ Arrays = dict[str, NDArray[Any]]
 Card = dict[str, Any]
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+Progress = Callable[[str, int, int | None], None]
+"""What is being done, how much of it is done, how much there is (None: nobody knows)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Recommender(Scorer, Protocol):
         """What each film of the history adds to the score of `item`, shape [len(history)].
 
         Exact for linear models: score = sum of contributions + what is there without history.
+        For others: what the score loses when that film alone is taken out of the history.
         """
         ...
 
@@ -104,6 +107,14 @@ class Recommender(Scorer, Protocol):
             ArtifactCorruptError: an array is missing, of wrong shape, or not finite.
         """
         ...
+
+
+@runtime_checkable
+class Iterative(Protocol):
+    """An algorithm that is fitted in epochs and tells how far it is."""
+
+    progress: Progress | None
+    """Called as (`epoch 2 of 5, loss 3.1`, 2, 5) after each epoch when it is set."""
 
 
 @dataclass(frozen=True, slots=True)
