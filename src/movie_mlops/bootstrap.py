@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -17,10 +17,12 @@ from movie_mlops.data.lake import Lake
 from movie_mlops.data.processors.posters import draw_poster
 from movie_mlops.data.versions import DataVersionManager
 from movie_mlops.domain.errors import ConfigurationError, UnknownPipelineError
+from movie_mlops.domain.versions import MOVIE_RECOMMENDER, NEURAL_RECOMMENDER
 from movie_mlops.events import EventLog, open_event_log
 from movie_mlops.events.schemas import MODEL_LIFECYCLE, USER_EVENTS, ModelPromoted, encode
 from movie_mlops.features.store import FeatureStore
 from movie_mlops.models import algorithms
+from movie_mlops.models.algorithms import BOUNDED_BY_MEMORY
 from movie_mlops.models.algorithms.numpy_mlp import FEATURES, WatchLogDataset, split_watch_log
 from movie_mlops.models.manifest import read_manifest
 from movie_mlops.models.registry import ModelRegistry
@@ -32,6 +34,8 @@ from movie_mlops.models.serving.posters import Posters
 from movie_mlops.models.serving.predictor import RatingService
 from movie_mlops.models.serving.recommender import RecommendationService
 from movie_mlops.models.serving.services import ApiServices
+from movie_mlops.models.training.selection import Limits
+from movie_mlops.models.training.tuning import read_tuned
 from movie_mlops.monitoring.logs import AccessLog, RotatingFile, configure_logging
 from movie_mlops.orchestration import InProcessRunner, open_runner
 from movie_mlops.orchestration.base import Pipeline
@@ -44,7 +48,10 @@ from movie_mlops.settings import (
     turn_off_telemetry,
 )
 
-CHAMPION_ALGORITHM = "sequence_linear"
+if TYPE_CHECKING:
+    from movie_mlops.pipelines.tuning import Tuning
+
+NEURAL_ALGORITHMS = ("sasrec",)
 RATING_ALGORITHM = "boosted"
 MOST_REPLICAS = 64
 _ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +71,7 @@ class Services:
         self.features = FeatureStore(home / "feast_repo", online_store_url(settings))
         self.rollout = Rollout(self.serving, self.registry, self._publish_promotion)
         self.work = home / "var" / "work"
+        self.tuned = home / "var" / "tuned"
 
     @cached_property
     def log(self) -> EventLog:
@@ -100,10 +108,26 @@ class Services:
             "data_collection": self._data_collection,
             "feature_engineering": self._feature_engineering,
             "training": self._training,
+            "neural_training": lambda: self._training(NEURAL_RECOMMENDER),
             "rating_training": self._rating_training,
             "rollout": self.rollout.pipeline,
         }
         return makers[name]()
+
+    def tuning(self) -> "Tuning":
+        """The search for hyperparameters."""
+        from movie_mlops.pipelines.tuning import Tuning
+
+        settings = self.settings
+        return Tuning(
+            lake=self.lake,
+            snapshots=self.snapshots,
+            registry=self.registry,
+            folder=self.tuned,
+            limits=self._limits(),
+            fixed=self._memory_of,
+            seed=settings.seed,
+        )
 
     def close(self) -> None:
         """Close what was opened."""
@@ -129,22 +153,36 @@ class Services:
 
         return FeatureEngineering(self.lake, self.features).pipeline()
 
-    def _training(self) -> Pipeline:
+    def _training(self, model: str = MOVIE_RECOMMENDER) -> Pipeline:
         from movie_mlops.pipelines.training import Training
 
-        settings = self.settings
+        settings, is_neural = self.settings, model == NEURAL_RECOMMENDER
+        names = NEURAL_ALGORITHMS if is_neural else settings.candidate_algorithms
         return Training(
             lake=self.lake,
             snapshots=self.snapshots,
             registry=self.registry,
             serving=self.serving,
-            work=self.work,
-            algorithm=CHAMPION_ALGORITHM,
-            parameters={"max_memory_mb": settings.model_memory_mb},
+            work=self.work / "neural" if is_neural else self.work,
+            model=model,
+            candidates={
+                name: read_tuned(self.tuned, name) | self._memory_of(name) for name in names
+            },
+            limits=self._limits(),
             history_length=settings.history_length,
             seed=settings.seed,
             bootstrap_samples=settings.promotion_samples,
         ).pipeline()
+
+    def _limits(self) -> Limits:
+        settings = self.settings
+        return Limits(settings.gate_latency_ms, settings.gate_memory_mb, settings.gate_bundle_mb)
+
+    def _memory_of(self, algorithm: str) -> dict[str, Any]:
+        """The bound of its arrays, for those that take one."""
+        if algorithm in BOUNDED_BY_MEMORY:
+            return {"max_memory_mb": self.settings.model_memory_mb}
+        return {}
 
     def _rating_training(self) -> Pipeline:
         from movie_mlops.pipelines.rating_training import RatingTraining

@@ -73,6 +73,17 @@ class Settings(BaseModel):
     model_memory_mb: int = Field(
         256, ge=16, description="Memory that one recommender's arrays may take when served."
     )
+    candidate_algorithms: tuple[str, ...] = Field(
+        ("sequence_linear",),
+        description="Recommenders that training may choose from, JSON list; see `evaluate`.",
+    )
+    gate_latency_ms: float = Field(
+        20.0, gt=0, description="Longest that a champion may take for one list, CPU ms (p95)."
+    )
+    gate_memory_mb: float = Field(
+        4_096.0, gt=0, description="Most memory of the process that trains a champion."
+    )
+    gate_bundle_mb: float = Field(1_024.0, gt=0, description="Largest bundle of a champion.")
     promotion_samples: int = Field(1_000, ge=100, description="Bootstrap samples of the gate.")
     conformal_level: float = Field(0.9, gt=0, lt=1, description="Nominal level of intervals.")
     training_interval_hours: float = Field(24.0, gt=0, description="Time between trainings.")

@@ -193,6 +193,56 @@ def test_a_challenger_that_is_no_better_is_refused(home: Path) -> None:
     assert runs[0].output()["snapshot"] == first[MOVIE_RECOMMENDER].champion.snapshot  # type: ignore[union-attr]
 
 
+def test_a_champion_is_not_judged_on_what_it_has_seen(home: Path) -> None:
+    """The served model was fitted on all rows; its twin, which was not, is the rival."""
+    with opened(home) as services:
+        [run] = execute(services, "training")
+        evaluation = next(step for step in run.steps if "gate" in step.output)
+        board = evaluation.output["board"]["models"]
+        assert board["champion v1"] == board[run.output()["algorithm"]]  # the same recipe and rows
+        assert evaluation.output["gate"]["difference"]["value"] == 0
+
+
+def test_of_several_candidates_the_one_that_earns_its_place_is_trained(home: Path) -> None:
+    with (home / ".env").open("a") as stream:
+        stream.write('MOVIE_MLOPS_CANDIDATE_ALGORITHMS=["popularity","item_neighbours"]\n')
+        stream.write("MOVIE_MLOPS_GATE_BUNDLE_MB=0.004\n")  # popularity's few arrays only
+    with opened(home) as services:
+        [run] = execute(services, "training")
+        output = run.output()
+        assert output["algorithm"] == "popularity"
+        assert "over its limits: the bundle" in output["selection"]["item_neighbours"]
+        version = services.registry.get_model_metadata(MOVIE_RECOMMENDER, "challenger")
+        assert version.algorithm == "popularity"
+
+
+def test_a_candidate_over_its_limits_is_refused_by_the_gate(home: Path) -> None:
+    with (home / ".env").open("a") as stream:
+        stream.write("MOVIE_MLOPS_GATE_BUNDLE_MB=0.004\n")
+    with opened(home) as services:
+        runs = execute(services, "training", "rollout")
+        assert not runs[0].output()["gate"]["passed"]
+    assert "over its limits: the bundle" in runs[1].steps[0].output["note"]
+
+
+def test_tuning_is_logged_and_used_by_the_next_training(home: Path) -> None:
+    with opened(home) as services:
+        found = services.tuning().run("sequence_linear", 3, None, no_report)
+        assert len(found["tried_now"]) == 3
+        assert found["best"]["ndcg@10"] >= found["tried_now"][0]["ndcg@10"]
+        names = {one["name"] for one in services.registry.list_experiments()}
+        assert "tuning_sequence_linear" in names
+    kept = json.loads(Path(found["file"]).read_text())
+    kept["parameters"]["ridge"] = [321.0, 4321.0]
+    Path(found["file"]).write_text(json.dumps(kept))
+    with opened(home) as services:
+        execute(services, "training")
+        challenger = read_manifest(services.serving)[MOVIE_RECOMMENDER].challenger
+        assert challenger is not None
+        _, card = load_bundle(services.serving / challenger.path)
+    assert card["parameters"]["ridge"] == [321.0, 4321.0]
+
+
 def test_promote_and_roll_back_move_manifest_and_registry(home: Path) -> None:
     with opened(home) as services:
         execute(services, "training")

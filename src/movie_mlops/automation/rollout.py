@@ -6,7 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from movie_mlops.domain.errors import ModelVersionNotFoundError
-from movie_mlops.domain.versions import MOVIE_PREDICTOR, MOVIE_RECOMMENDER, Alias
+from movie_mlops.domain.versions import (
+    MOVIE_PREDICTOR,
+    MOVIE_RECOMMENDER,
+    NEURAL_RECOMMENDER,
+    Alias,
+)
 from movie_mlops.models.bundle import CARD, file_sha256, load_bundle
 from movie_mlops.models.manifest import (
     Entry,
@@ -36,6 +41,7 @@ class Rollout:
         steps = {
             "roll_out_recommender": partial(self._step, MOVIE_RECOMMENDER),
             "roll_out_predictor": partial(self._step, MOVIE_PREDICTOR),
+            "roll_out_neural_recommender": partial(self._step, NEURAL_RECOMMENDER),
         }
         return Pipeline("rollout", steps)
 

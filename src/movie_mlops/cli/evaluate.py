@@ -12,7 +12,7 @@ import click
 _SHOWN = {
     "recommendation": (
         "ndcg@10", "hit_rate@10", "recall@20", "mrr", "sampled_ndcg@10", "sampled_hit_rate@10",
-        "coverage@10", "train_cpu_seconds", "peak_memory_mb",
+        "coverage@10", "train_cpu_seconds", "peak_memory_mb", "bundle_mb", "list_ms",
     ),
     "rating": ("rmse", "mae", "r2", "coverage_90", "train_cpu_seconds", "peak_memory_mb"),
 }  # fmt: skip
@@ -22,7 +22,9 @@ _HELP = """Measure every algorithm beside popularity.
 
 The headline is the full ranking: each hidden film among all films that the user has not watched,
 with 95 % intervals over users. The sampled figures (99 negatives) are there to compare with the
-literature only.
+literature only. `list_ms` is the CPU time of one list of ten with its reasons. Below the table the
+gate says which algorithm earns its place: dearer ones must be clearly better than cheaper ones,
+within the limits of the settings GATE_LATENCY_MS, GATE_MEMORY_MB and GATE_BUNDLE_MB.
 
 \b
 Examples
@@ -111,6 +113,10 @@ def _print_table(figures: dict[str, Any], shown: tuple[str, ...]) -> None:
     # Piped output has no width of its own: a table must not be cut there
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
+    for name, reason in figures.get("gate", {}).get("reasons", {}).items():
+        console.print(f"  {name}: {reason}", highlight=False)
+    if "gate" in figures:
+        console.print(f"  the gate picks {figures['gate']['champion']}", highlight=False)
 
 
 def _cell(figure: Any) -> str:

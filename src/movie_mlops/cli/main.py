@@ -33,6 +33,7 @@ _COMMANDS = {
     "snapshot": ("snapshot:snapshot", "Data snapshots: create, list, diff, restore."),
     "models": ("models:models", "Registered models: list, compare, promote, roll back."),
     "evaluate": ("evaluate:evaluate", "Measure every algorithm beside popularity."),
+    "tune": ("tune:tune", "Search for better hyperparameters of one algorithm."),
     "tmdb-server": ("tmdb_server:tmdb_server", "A local TMDB-compatible server of the sample."),
     "demo": ("demo:demo", "The story in a minute: a click that changes a list."),
     "doctor": ("doctor:doctor", "Check this machine and home; say what to do."),

@@ -62,7 +62,7 @@ def run(
         values = dict(parameters)
         try:
             for name in names:
-                with _progress(name) as report:
+                with progress(name) as report:
                     pipeline = services.pipeline(name)
                     # the submitter's id is that of the first run
                     given = None if records else options["run_id"]
@@ -94,7 +94,7 @@ def step(pipeline: str, name: str, home: Path | None, inputs: dict[str, Any]) ->
         raise UnknownPipelineError(message)
     services = build_services(load_settings(home))
     try:
-        with _progress(pipeline) as report:
+        with progress(pipeline) as report:
             output = services.pipeline(pipeline).steps[name](inputs, report)
     finally:
         services.close()
@@ -102,7 +102,8 @@ def step(pipeline: str, name: str, home: Path | None, inputs: dict[str, Any]) ->
 
 
 @contextmanager
-def _progress(pipeline: str) -> Iterator[Report]:
+def progress(pipeline: str) -> Iterator[Report]:
+    """A bar on a terminal, else one line for each thing begun."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

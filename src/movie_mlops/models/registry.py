@@ -25,12 +25,12 @@ ALGORITHM_TAG = "algorithm"
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What one training run leaves in the tracker; folders are copied."""
+    """What one run leaves in the tracker; folders are copied. Without a bundle it has no model."""
 
     name: str
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
-    bundle: Path
+    bundle: Path | None = None
     plots: Path | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -96,7 +96,8 @@ class ModelRegistry:
         parameters = [Param(key, str(value)[:6000]) for key, value in record.parameters.items()]
         tags = [RunTag(key, value) for key, value in record.tags.items()]
         self._call("log_batch", run_id, metrics=metrics, params=parameters, tags=tags)
-        self._call("log_artifacts", run_id, str(record.bundle), BUNDLE)
+        if record.bundle is not None:
+            self._call("log_artifacts", run_id, str(record.bundle), BUNDLE)
         if record.plots is not None and record.plots.is_dir():
             self._call("log_artifacts", run_id, str(record.plots), PLOTS)
         for name, text in record.texts.items():

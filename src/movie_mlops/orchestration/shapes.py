@@ -44,6 +44,17 @@ SHAPES = {
             then="rollout",
         ),
         Shape(
+            "neural_training",
+            "Fit, evaluate and register the network of the PyTorch API; needs the extra `torch`.",
+            (
+                "prepare_training_data",
+                "train_movie_model",
+                "evaluate_trained_model",
+                "register_model_to_mlflow",
+            ),
+            then="rollout",
+        ),
+        Shape(
             "rating_training",
             "Fit, evaluate and register the rating predictor.",
             (
@@ -58,7 +69,7 @@ SHAPES = {
         Shape(
             "rollout",
             "Make the challengers that passed their gate champions.",
-            ("roll_out_recommender", "roll_out_predictor"),
+            ("roll_out_recommender", "roll_out_predictor", "roll_out_neural_recommender"),
         ),
     )
 }

@@ -15,11 +15,12 @@ from movie_mlops.data.tables import MOVIES, TABLES
 from movie_mlops.domain.errors import ConfigurationError, SourceFormatError
 from movie_mlops.features.engineering.interaction_features import all_interactions
 from movie_mlops.models.algorithms import RECOMMENDERS, REGRESSORS, create
-from movie_mlops.models.algorithms.base import Recommender
+from movie_mlops.models.algorithms.base import Iterative, Progress, Recommender
 from movie_mlops.models.training.evaluation import EvaluationReport, evaluate, newcomer_curve
 from movie_mlops.models.training.histories import build_histories, is_ncf_split, read_ncf_split
 from movie_mlops.models.training.plots import plot_algorithms
 from movie_mlops.models.training.rating import measure, rated_films, rating_rows, split_rows
+from movie_mlops.models.training.selection import Limits, measure_cost, select
 from movie_mlops.models.training.splitters import Split, leave_last_out, temporal
 from movie_mlops.models.training.trainer import Fitted, fit_measured
 from movie_mlops.orchestration.base import Json, Report
@@ -27,18 +28,22 @@ from movie_mlops.settings import load_settings
 
 PROTOCOLS = ("leave-last-out", "temporal", "ncf")
 BASELINE = "popularity"
-FINALIST = "sequence_linear"
+GATE_METRIC = "ndcg@10"
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What is measured and how; `plots` is a folder for pictures, `algorithms` () means all."""
+    """What is measured and how; `plots` is a folder for pictures, `algorithms` () means all.
+
+    `limits` are those of the gate; None takes them from the settings.
+    """
 
     data: Path
     protocol: str
     algorithms: tuple[str, ...] = ()
     seed: int = 42
     plots: Path | None = None
+    limits: Limits | None = None
 
 
 def evaluate_recommenders(wanted: Evaluation, progress: Report) -> Json:
@@ -55,14 +60,21 @@ def evaluate_recommenders(wanted: Evaluation, progress: Report) -> Json:
     names = list(dict.fromkeys([BASELINE, *_known(wanted.algorithms, RECOMMENDERS)]))
     progress(f"reading {wanted.data}", 0, None)
     split, genres = _split(wanted, progress)
-    fitted, reports = {}, {}
+    models, reports, costs = {}, {}, {}
     figures: Json = {}
     for done, name in enumerate(names):
         progress(f"fitting {name}", done, len(names))
-        fitted[name] = fit_measured(partial(create(name).fit, split.train, wanted.seed))
+        model: Recommender = create(name)
+        if isinstance(model, Iterative):
+            model.progress = _within(progress, name, done, len(names))
+        fitted = fit_measured(partial(model.fit, split.train, wanted.seed))
         progress(f"ranking with {name}", done, len(names))
-        reports[name] = evaluate(fitted[name].model, split, wanted.seed, genres)
-        figures[name] = reports[name].to_json() | _cost(fitted[name])
+        models[name] = fitted.model
+        costs[name] = measure_cost(fitted, split)
+        reports[name] = evaluate(fitted.model, split, wanted.seed, genres)
+        figures[name] = reports[name].to_json() | costs[name].to_json()
+    values = {name: found.per_user[GATE_METRIC] for name, found in reports.items()}
+    chosen = select(values, costs, wanted.limits or _default_limits(), wanted.seed)
     answer: Json = {
         "protocol": wanted.protocol,
         "users": len(split.users),
@@ -70,9 +82,9 @@ def evaluate_recommenders(wanted: Evaluation, progress: Report) -> Json:
         "training_interactions": len(split.train.items),
         "seed": wanted.seed,
         "algorithms": figures,
+        "gate": {"champion": chosen.champion, "reasons": dict(chosen.reasons)},
     }
     if wanted.plots is not None:
-        models = {name: done.model for name, done in fitted.items()}
         answer["plots"] = _plots(wanted.plots, reports, models, split, progress)
     return answer
 
@@ -109,6 +121,16 @@ def evaluate_rating(wanted: Evaluation, progress: Report) -> Json:
         "seed": wanted.seed,
         "algorithms": figures,
     }
+
+
+def _within(progress: Report, name: str, done: int, total: int) -> Progress:
+    """What one algorithm tells of its epochs, as part of the whole."""
+    return lambda text, _, __: progress(f"fitting {name}: {text}", done, total)
+
+
+def _default_limits() -> Limits:
+    settings = load_settings()
+    return Limits(settings.gate_latency_ms, settings.gate_memory_mb, settings.gate_bundle_mb)
 
 
 def _cost(fitted: Fitted[Any]) -> Json:
@@ -175,8 +197,8 @@ def _plots(
     split: Split,
     progress: Report,
 ) -> list[str]:
-    curve = {}
-    if FINALIST in models:
-        progress("newcomers with 1 to 20 films", 0, None)
-        curve = newcomer_curve(models[FINALIST], models[BASELINE], split)
+    """The figures as pictures, with the newcomers' curve of the best algorithm."""
+    best = max(reports, key=lambda name: reports[name].metrics[GATE_METRIC].value)
+    progress(f"newcomers with 1 to 20 films, {best}", 0, None)
+    curve = newcomer_curve(models[best], models[BASELINE], split)
     return [str(path) for path in plot_algorithms(reports, folder, curve)]

@@ -16,15 +16,15 @@ from movie_mlops.models.algorithms import create, load
 from movie_mlops.models.algorithms.base import Arrays, Card, RatingRegressor
 from movie_mlops.models.bundle import load_bundle, save_bundle
 from movie_mlops.models.registry import ModelRegistry, RunRecord
-from movie_mlops.models.training.challenger import load_champion, register_challenger
+from movie_mlops.models.training.challenger import load_rival, register_challenger
 from movie_mlops.models.training.plots import plot_rating
 from movie_mlops.models.training.promotion import gate
 from movie_mlops.models.training.rating import (
     RatingReport,
+    hold_out,
     measure,
     rated_films,
     rating_rows,
-    split_rows,
 )
 from movie_mlops.models.training.trainer import fit_measured
 from movie_mlops.orchestration.base import Json, Pipeline, Report
@@ -73,7 +73,7 @@ class RatingTraining:
         """Fit champion and baseline on 80 % of the films."""
         folder = self._folder(inputs["rating_snapshot"])
         films = pl.read_parquet(folder / "films.parquet")
-        train, _ = split_rows(len(films), self.seed)
+        train, _ = hold_out(films, self.seed)
         rows, ratings = rating_rows(films[train])
         seconds = {}
         for name in (self.algorithm, BASELINE):
@@ -89,7 +89,7 @@ class RatingTraining:
         """Errors on the held-out 20 %, the gate's verdict, plots."""
         folder = self._folder(inputs["rating_snapshot"])
         films = pl.read_parquet(folder / "films.parquet")
-        _, held = split_rows(len(films), self.seed)
+        _, held = hold_out(films, self.seed)
         rows, ratings = rating_rows(films[held])
         models = {
             name: _regressor(*load_bundle(folder / name)) for name in (self.algorithm, BASELINE)
@@ -144,7 +144,12 @@ class RatingTraining:
             texts={"evaluation.json": (folder / "evaluation.json").read_text()},
         )
         run_id, version = register_challenger(
-            MOVIE_PREDICTOR, arrays, card, record, self.registry, self.serving
+            MOVIE_PREDICTOR,
+            (arrays, card),
+            folder / self.algorithm,
+            record,
+            self.registry,
+            self.serving,
         )
         return {
             "rating_run_id": run_id,
@@ -160,7 +165,7 @@ class RatingTraining:
         return self.work / snapshot / "rating"
 
     def _champion(self) -> dict[str, RatingRegressor]:
-        champion = load_champion(MOVIE_PREDICTOR, self.serving)
+        champion = load_rival(MOVIE_PREDICTOR, self.serving)
         if champion is None:
             return {}
         version, arrays, card = champion

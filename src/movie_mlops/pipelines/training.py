@@ -1,8 +1,8 @@
-"""Training of the recommender: prepare, train, evaluate, register as challenger."""
+"""Training of a recommender: prepare, choose and train, evaluate, register as challenger."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,33 @@ from movie_mlops.domain.versions import MOVIE_RECOMMENDER
 from movie_mlops.events.base import Position
 from movie_mlops.features.engineering.interaction_features import EVENT_TOPIC, all_interactions
 from movie_mlops.models.algorithms import create, load
-from movie_mlops.models.algorithms.base import Arrays, Card, IntArray, Recommender, Scorer
+from movie_mlops.models.algorithms.base import (
+    Arrays,
+    Card,
+    IntArray,
+    Iterative,
+    Recommender,
+    Scorer,
+)
 from movie_mlops.models.bundle import load_bundle, save_bundle
 from movie_mlops.models.manifest import remove_oldest
 from movie_mlops.models.registry import ModelRegistry, RunRecord
 from movie_mlops.models.serving.follower import write_histories
 from movie_mlops.models.serving.histories import Histories
-from movie_mlops.models.training.challenger import load_champion, register_challenger
+from movie_mlops.models.training.challenger import load_rival, register_challenger
 from movie_mlops.models.training.evaluation import EvaluationReport, evaluate
 from movie_mlops.models.training.histories import build_histories
 from movie_mlops.models.training.plots import plot_algorithms
 from movie_mlops.models.training.promotion import Verdict, activity_terciles, gate
-from movie_mlops.models.training.splitters import Split, leave_last_out
-from movie_mlops.models.training.trainer import fit_measured
+from movie_mlops.models.training.selection import (
+    Limits,
+    Selection,
+    measure_cost,
+    over_limits,
+    select,
+)
+from movie_mlops.models.training.splitters import Split, leave_last_out, leave_near_last_out
+from movie_mlops.models.training.trainer import Fitted, fit_measured
 from movie_mlops.models.training.vocabulary import on_vocabulary
 from movie_mlops.orchestration.base import Json, Pipeline, Report
 
@@ -42,15 +56,20 @@ _BOARD = ("ndcg@10", "hit_rate@10", "recall@20", "coverage@10")
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The steps and what they need; `work` holds what one step leaves for the next."""
+    """The steps and what they need; `work` holds what one step leaves for the next.
+
+    `candidates` are algorithm names to parameters; of several the one that earns its place on
+    validation films is trained. `model` is the registered model that gets the new version.
+    """
 
     lake: Lake
     snapshots: DataVersionManager
     registry: ModelRegistry
     serving: Path
     work: Path
-    algorithm: str
-    parameters: Mapping[str, Any]
+    model: str
+    candidates: Mapping[str, Mapping[str, Any]]
+    limits: Limits
     history_length: int
     seed: int
     bootstrap_samples: int
@@ -63,7 +82,8 @@ class Training:
             self.evaluate_trained_model,
             self.register_model_to_mlflow,
         )
-        return Pipeline("training", {step.__name__: step for step in steps})
+        name = "training" if self.model == MOVIE_RECOMMENDER else "neural_training"
+        return Pipeline(name, {step.__name__: step for step in steps})
 
     def prepare_training_data(self, inputs: Json, report: Report) -> Json:
         """Take (or find) the snapshot of the tables and freeze the interactions of this run."""
@@ -84,31 +104,36 @@ class Training:
         return {"snapshot": snapshot, "log_positions": positions, "note": note}
 
     def train_movie_model(self, inputs: Json, report: Report) -> Json:
-        """Fit on everything but each user's last film, measuring time and memory."""
-        report(f"fitting {self.algorithm}", 0, None)
+        """Choose among the candidates, fit on everything but each user's last film, measure."""
         folder, split = self._split(inputs)
-        fitted = fit_measured(partial(self._create().fit, split.train, self.seed))
+        chosen = self._choose(split, report)
+        fitted = self._fit(chosen.champion, split, report)
+        cost = measure_cost(fitted, split)
         arrays, card = fitted.model.artifact()
         save_bundle(folder / "candidate", arrays, card)
+        why = "; ".join(f"{name}: {reason}" for name, reason in chosen.reasons.items())
         return {
-            "algorithm": self.algorithm,
-            "train_cpu_seconds": round(fitted.cpu_seconds, 3),
-            "peak_memory_mb": round(fitted.peak_memory_mb, 1),
-            "note": f"{self.algorithm}: {fitted.cpu_seconds:.1f} CPU s",
+            "algorithm": chosen.champion,
+            "selection": dict(chosen.reasons),
+            "cost": cost.to_json(),
+            "over_limits": over_limits(cost, self.limits),
+            "note": f"{chosen.champion}: {fitted.cpu_seconds:.1f} CPU s{why and f' ({why})'}",
         }
 
     def evaluate_trained_model(self, inputs: Json, report: Report) -> Json:
         """Full ranking beside popularity and the champion; the gate's verdict; plots."""
         folder, split = self._split(inputs)
         genres = pl.read_parquet(folder / "movies.parquet").get_column("genres").to_list()
-        models = self._models(folder, split)
+        models = self._models(inputs["algorithm"], folder, split)
         reports: dict[str, EvaluationReport] = {}
         for done, (name, model) in enumerate(models.items()):
             report(f"evaluating {name}", done, len(models))
             reports[name] = evaluate(model, split, self.seed, genres, self.bootstrap_samples)
-        verdict = self._verdict(reports, split, genres)
+        verdict = self._verdict(inputs["algorithm"], reports, split, genres)
+        if inputs["over_limits"] and list(reports)[-1] != BASELINE:
+            verdict = replace(verdict, passed=False, reason=inputs["over_limits"])
         plot_algorithms(reports, folder / "plots")
-        own = reports[self.algorithm].to_json()
+        own = reports[inputs["algorithm"]].to_json()
         figures = {key: _value(value) for key, value in own.items()}
         baseline = {
             f"popularity_{key}": _value(v) for key, v in reports[BASELINE].to_json().items()
@@ -125,10 +150,9 @@ class Training:
 
     def register_model_to_mlflow(self, inputs: Json, report: Report) -> Json:
         """Refit on all rows, write bundle and histories, register, point challenger at it."""
-        report("refitting on all rows", 0, None)
-        folder = self.work / inputs["snapshot"]
+        folder, algorithm = self.work / inputs["snapshot"], inputs["algorithm"]
         interactions, histories = self._histories(folder)
-        model = self._create().fit(histories, self.seed)
+        model = self._create(algorithm, report, "refitting on all rows").fit(histories, self.seed)
         arrays, card = model.artifact()
         people = Histories.from_frame(interactions, self.history_length)
         for partition, offset in inputs["log_positions"].items():
@@ -141,29 +165,53 @@ class Training:
         }
         report("registering", 0, None)
         record = RunRecord(
-            name=f"{self.algorithm} on {inputs['snapshot']}",
-            parameters={"algorithm": self.algorithm, "seed": self.seed, **card["parameters"]},
-            metrics={
-                **inputs["metrics"],
-                "train_cpu_seconds": inputs["train_cpu_seconds"],
-                "peak_memory_mb": inputs["peak_memory_mb"],
-            },
+            name=f"{algorithm} on {inputs['snapshot']}",
+            parameters={"algorithm": algorithm, "seed": self.seed, **card["parameters"]},
+            metrics={**inputs["metrics"], **inputs["cost"]},
             bundle=folder / "bundle",
             plots=folder / "plots",
             texts={"evaluation.json": (folder / "evaluation.json").read_text()},
         )
         run_id, version = register_challenger(
-            MOVIE_RECOMMENDER, arrays, card, record, self.registry, self.serving
+            self.model,
+            (arrays, card),
+            folder / "candidate",
+            record,
+            self.registry,
+            self.serving,
         )
-        write_histories(self.serving, people, version)
+        if self.model == MOVIE_RECOMMENDER:
+            write_histories(self.serving, people, version)
         return {
             "run_id": run_id,
             "version": version,
-            "note": f"{MOVIE_RECOMMENDER} v{version}; files in {self.serving}",
+            "note": f"{self.model} v{version}; files in {self.serving}",
         }
 
-    def _create(self) -> Recommender:
-        model: Recommender = create(self.algorithm, **self.parameters)
+    def _choose(self, split: Split, report: Report) -> Selection:
+        """Fit each candidate without near-last films and compare them there, never on the test."""
+        if len(self.candidates) == 1:
+            return Selection(next(iter(self.candidates)), {})
+        validation = leave_near_last_out(split.train, self.seed)
+        values, costs = {}, {}
+        for name in self.candidates:
+            fitted = self._fit(name, validation, report)
+            costs[name] = measure_cost(fitted, validation)
+            report(f"validating {name}", 0, None)
+            found = evaluate(fitted.model, validation, self.seed, samples=self.bootstrap_samples)
+            values[name] = found.per_user[METRIC]
+        return select(values, costs, self.limits, self.seed)
+
+    def _fit(self, algorithm: str, split: Split, report: Report) -> Fitted[Recommender]:
+        model = self._create(algorithm, report, f"fitting {algorithm}")
+        return fit_measured(partial(model.fit, split.train, self.seed))
+
+    def _create(self, algorithm: str, report: Report, what: str) -> Recommender:
+        """A new model that tells of its epochs through `report`."""
+        report(what, 0, None)
+        model: Recommender = create(algorithm, **self.candidates[algorithm])
+        if isinstance(model, Iterative):
+            model.progress = lambda text, done, total: report(f"{what}: {text}", done, total)
         return model
 
     def _histories(self, folder: Path) -> tuple[pl.DataFrame, Any]:
@@ -182,13 +230,13 @@ class Training:
             raise TrainingDataError(message)
         return folder, split
 
-    def _models(self, folder: Path, split: Split) -> dict[str, Scorer]:
+    def _models(self, algorithm: str, folder: Path, split: Split) -> dict[str, Scorer]:
         arrays, card = load_bundle(folder / "candidate")
         models: dict[str, Scorer] = {
-            self.algorithm: _recommender(arrays, card),
+            algorithm: _recommender(arrays, card),
             BASELINE: create(BASELINE).fit(split.train, self.seed),
         }
-        champion = load_champion(MOVIE_RECOMMENDER, self.serving)
+        champion = load_rival(self.model, self.serving)
         if champion is not None:
             version, arrays, card = champion
             model = on_vocabulary(_recommender(arrays, card), split.train.movie_ids)
@@ -196,7 +244,11 @@ class Training:
         return models
 
     def _verdict(
-        self, reports: dict[str, EvaluationReport], split: Split, genres: Sequence[Sequence[str]]
+        self,
+        algorithm: str,
+        reports: dict[str, EvaluationReport],
+        split: Split,
+        genres: Sequence[Sequence[str]],
     ) -> Verdict:
         """Against the champion when there is one, else against popularity."""
         rival = list(reports)[-1]
@@ -206,7 +258,7 @@ class Training:
         if len(first) == len(split.users):
             segments |= {genre: first == genre for genre in np.unique(first) if genre}
         return gate(
-            reports[self.algorithm].per_user[METRIC],
+            reports[algorithm].per_user[METRIC],
             reports[rival].per_user[METRIC],
             rival,
             segments,

@@ -95,6 +95,8 @@ def check_shape(found: dict, names: tuple[str, ...]) -> None:
             assert 0 <= measured[metric]["low"] <= measured[metric]["value"]
             assert measured[metric]["value"] <= measured[metric]["high"] <= 1
         assert measured["train_cpu_seconds"] >= 0
+        assert measured["latency_ms"] >= measured["list_ms"] > 0
+        assert measured["bundle_mb"] > 0
         assert measured["peak_memory_mb"] > 10
 
 
@@ -109,6 +111,8 @@ def test_movielens_folder_as_json(protocol: str, tmp_path: Path) -> None:
     if protocol == "leave-last-out":
         ranked = {name: measured["ndcg@10"] for name, measured in found["algorithms"].items()}
         assert ranked["sequence_linear"]["low"] > ranked["popularity"]["high"]
+        assert set(found["gate"]["reasons"]) == set(RECOMMENDERS)
+        assert found["gate"]["champion"] != "popularity"
 
 
 @pytest.mark.parametrize("prefix", ["", "tiny"])
@@ -165,8 +169,9 @@ def test_same_seed_same_figures(tmp_path: Path) -> None:
     arguments = ("--data", data, "--protocol", "ncf", "--algorithms", "sequence_linear")
     one, two = figures(*arguments), figures(*arguments)
     for name in one["algorithms"]:
-        for costs in ("train_cpu_seconds", "peak_memory_mb"):
+        for costs in ("train_cpu_seconds", "peak_memory_mb", "list_ms", "latency_ms"):
             del one["algorithms"][name][costs], two["algorithms"][name][costs]
+    assert one.pop("gate").keys() == two.pop("gate").keys()
     assert one == two
 
 

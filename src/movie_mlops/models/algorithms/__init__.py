@@ -23,6 +23,8 @@ _REGRESSORS = {
 
 RECOMMENDERS = tuple(_RECOMMENDERS)
 REGRESSORS = tuple(_REGRESSORS)
+BOUNDED_BY_MEMORY = ("sequence_linear",)
+"""Those that take `max_memory_mb`."""
 
 
 def create(name: str, **parameters: Any) -> Any:
