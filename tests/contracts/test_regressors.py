@@ -37,7 +37,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def small(name: str):  # type: ignore[no-untyped-def]
-    return create(name, **({"trees": 60} if name == "random_forest" else {"iterations": 40}))
+    return create(name, **({"trees": 60} if name == "random_forest" else {"rounds": 60}))
 
 
 def test_it_learns_and_its_interval_covers(name: str) -> None:

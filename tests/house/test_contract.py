@@ -22,7 +22,8 @@ from movie_mlops.settings import PREFIX, Settings, env_template, load_settings
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {
     "DataVersionManager", "MoviePredictor", "SimpleDataLoader", "SimpleModelRegistry",
-    "TMDBCrawler", "TMDBPreProcessor", "get_datasets", "get_model_registry", "init_seed", "train",
+    "TMDBCrawler", "TMDBPreProcessor", "count_parameters", "create_model", "get_data_loaders",
+    "get_datasets", "get_model_registry", "init_seed", "train",
 }  # fmt: skip
 
 

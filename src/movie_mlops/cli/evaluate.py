@@ -113,10 +113,27 @@ def _print_table(figures: dict[str, Any], shown: tuple[str, ...]) -> None:
     # Piped output has no width of its own: a table must not be cut there
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
+    for name, segments in figures.get("segments", {}).items():
+        _print_segments(name, segments)
+    for name, reason in figures.get("left_out", {}).items():
+        console.print(f"  {name}: left out, {reason}", highlight=False)
     for name, reason in figures.get("gate", {}).get("reasons", {}).items():
         console.print(f"  {name}: {reason}", highlight=False)
     if "gate" in figures:
         console.print(f"  the gate picks {figures['gate']['champion']}", highlight=False)
+
+
+def _print_segments(name: str, segments: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{name} by decade and votes", title_justify="left")
+    for column in ("segment", "films", "rmse", "bias", "covered"):
+        table.add_column(column, justify="left" if column == "segment" else "right")
+    for one in segments:
+        shown = (f"{one['rmse']:.3f}", f"{one['bias']:+.3f}", f"{one['covered']:.3f}")
+        table.add_row(one["segment"], f"{one['films']:,}", *shown)
+    Console().print(table)
 
 
 def _cell(figure: Any) -> str:

@@ -14,12 +14,18 @@ from movie_mlops.data.lake import Lake
 from movie_mlops.data.tables import MOVIES, TABLES
 from movie_mlops.domain.errors import ConfigurationError, SourceFormatError
 from movie_mlops.features.engineering.interaction_features import all_interactions
-from movie_mlops.models.algorithms import RECOMMENDERS, REGRESSORS, create
+from movie_mlops.models.algorithms import RECOMMENDERS, REGRESSORS, create, fittable
 from movie_mlops.models.algorithms.base import Iterative, Progress, Recommender
 from movie_mlops.models.training.evaluation import EvaluationReport, evaluate, newcomer_curve
 from movie_mlops.models.training.histories import build_histories, is_ncf_split, read_ncf_split
-from movie_mlops.models.training.plots import plot_algorithms
-from movie_mlops.models.training.rating import measure, rated_films, rating_rows, split_rows
+from movie_mlops.models.training.plots import plot_algorithms, plot_rating
+from movie_mlops.models.training.rating import (
+    by_segment,
+    measure,
+    rated_films,
+    rating_rows,
+    split_rows,
+)
 from movie_mlops.models.training.selection import Limits, measure_cost, select
 from movie_mlops.models.training.splitters import Split, leave_last_out, temporal
 from movie_mlops.models.training.trainer import Fitted, fit_measured
@@ -57,7 +63,7 @@ def evaluate_recommenders(wanted: Evaluation, progress: Report) -> Json:
         SourceFormatError: the data cannot be read.
         TrainingDataError: too little data for this protocol.
     """
-    names = list(dict.fromkeys([BASELINE, *_known(wanted.algorithms, RECOMMENDERS)]))
+    names = list(dict.fromkeys([BASELINE, *_known(wanted.algorithms or fittable(), RECOMMENDERS)]))
     progress(f"reading {wanted.data}", 0, None)
     split, genres = _split(wanted, progress)
     models, reports, costs = {}, {}, {}
@@ -82,6 +88,11 @@ def evaluate_recommenders(wanted: Evaluation, progress: Report) -> Json:
         "training_interactions": len(split.train.items),
         "seed": wanted.seed,
         "algorithms": figures,
+        "left_out": {
+            name: "PyTorch is not installed (make setup TORCH=1)"
+            for name in RECOMMENDERS
+            if name not in fittable() and not wanted.algorithms
+        },
         "gate": {"champion": chosen.champion, "reasons": dict(chosen.reasons)},
     }
     if wanted.plots is not None:
@@ -108,18 +119,23 @@ def evaluate_rating(wanted: Evaluation, progress: Report) -> Json:
     rows, ratings = rating_rows(films[train])
     held_rows, held_ratings = rating_rows(films[held])
     figures: Json = {}
+    segments: Json = {}
     for done, name in enumerate(names):
         progress(f"fitting {name}", done, len(names))
         fitted = fit_measured(partial(create(name).fit, rows, ratings, wanted.seed))
         found = fitted.model.predict(held_rows)
         measured = measure(found, held_ratings, fitted.model.level, wanted.seed)
         figures[name] = measured.to_json() | _cost(fitted)
+        segments[name] = by_segment(found, held_ratings, held_rows)
+        if wanted.plots is not None:
+            plot_rating(found, held_ratings, segments[name], wanted.plots / name)
     return {
         "protocol": "80/20",
         "films": len(films),
         "held_out": len(held),
         "seed": wanted.seed,
         "algorithms": figures,
+        "segments": segments,
     }
 
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.versions import DataVersionManager
@@ -21,10 +19,12 @@ from movie_mlops.models.training.plots import plot_rating
 from movie_mlops.models.training.promotion import gate
 from movie_mlops.models.training.rating import (
     RatingReport,
+    by_segment,
     hold_out,
     measure,
     rated_films,
     rating_rows,
+    vote_quartiles,
 )
 from movie_mlops.models.training.trainer import fit_measured
 from movie_mlops.orchestration.base import Json, Pipeline, Report
@@ -105,18 +105,20 @@ class RatingTraining:
             -reports[self.algorithm].squared_errors,
             -reports[rival].squared_errors,
             rival,
-            _vote_quartiles(rows.num_votes),
+            vote_quartiles(rows),
             is_first=rival == BASELINE,
             seed=self.seed,
         )
-        plot_rating(models[self.algorithm].predict(rows), ratings, folder / "plots")
-        (folder / "evaluation.json").write_text(
-            json.dumps({name: found.to_json() for name, found in reports.items()}, indent=1)
-        )
-        figures = {key: found.value for key, found in reports[self.algorithm].metrics.items()}
+        own = models[self.algorithm].predict(rows)
+        segments = by_segment(own, ratings, rows)
+        plot_rating(own, ratings, segments, folder / "plots")
+        figures = {name: found.to_json() for name, found in reports.items()}
+        evaluation = {"figures": figures, "segments": segments}
+        (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1))
+        metrics = {key: found.value for key, found in reports[self.algorithm].metrics.items()}
         baseline = {f"baseline_{k}": found.value for k, found in reports[BASELINE].metrics.items()}
         return {
-            "rating_metrics": figures | baseline,
+            "rating_metrics": metrics | baseline,
             "rating_gate": verdict.to_json(),
             "note": verdict.reason,
             "board": _board(reports, len(held)),
@@ -176,11 +178,6 @@ def _regressor(arrays: Arrays, card: Card) -> RatingRegressor:
     model = load(arrays, card)
     assert isinstance(model, RatingRegressor)  # noqa: S101 (these bundles are ours)
     return model
-
-
-def _vote_quartiles(votes: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
-    quartile = np.searchsorted(np.quantile(votes, (0.25, 0.5, 0.75)), votes)
-    return {f"vote quartile {number + 1}": quartile == number for number in range(4)}
 
 
 def _board(reports: dict[str, RatingReport], films: int) -> Json:

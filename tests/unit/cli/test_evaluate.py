@@ -13,7 +13,7 @@ from movie_mlops.cli.evaluate import evaluate
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.tables import INTERACTIONS, MOVIES
 from movie_mlops.domain.errors import ConfigurationError, SourceFormatError
-from movie_mlops.models.algorithms import RECOMMENDERS, REGRESSORS
+from movie_mlops.models.algorithms import NETWORKS, REGRESSORS, fittable
 
 FILMS, PEOPLE, LENGTH = 40, 60, 12
 
@@ -104,14 +104,15 @@ def check_shape(found: dict, names: tuple[str, ...]) -> None:
 def test_movielens_folder_as_json(protocol: str, tmp_path: Path) -> None:
     data = write_movielens(tmp_path / "ml")
     found = figures("--data", data, "--protocol", protocol)
-    check_shape(found, RECOMMENDERS)
+    check_shape(found, fittable())
+    assert set(found["left_out"]) == set(NETWORKS) - set(fittable())
     assert found["protocol"] == protocol
     assert found["items"] == FILMS
     assert found["users"] == PEOPLE
     if protocol == "leave-last-out":
         ranked = {name: measured["ndcg@10"] for name, measured in found["algorithms"].items()}
         assert ranked["sequence_linear"]["low"] > ranked["popularity"]["high"]
-        assert set(found["gate"]["reasons"]) == set(RECOMMENDERS)
+        assert set(found["gate"]["reasons"]) == set(fittable())
         assert found["gate"]["champion"] != "popularity"
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,8 +13,14 @@ from movie_mlops.models.algorithms.base import Card, RatingRegressor, Recommende
 _RECOMMENDERS = {
     "popularity": ("popularity", "Popularity"),
     "item_neighbours": ("item_neighbours", "ItemNeighbours"),
+    "ease": ("ease", "Ease"),
+    "implicit_als": ("implicit_als", "ImplicitAls"),
     "sequence_linear": ("sequence_linear", "SequenceLinear"),
+    "linear_softmax": ("linear_softmax", "LinearSoftmax"),
+    "blend": ("blend", "Blend"),
     "numpy_mlp": ("numpy_mlp", "NumpyMlp"),
+    "neural_cf": ("neural_cf", "NeuralCf"),
+    "sasrec": ("sasrec", "Sasrec"),
 }
 _REGRESSORS = {
     "random_forest": ("random_forest", "RandomForest"),
@@ -23,8 +30,16 @@ _REGRESSORS = {
 
 RECOMMENDERS = tuple(_RECOMMENDERS)
 REGRESSORS = tuple(_REGRESSORS)
-BOUNDED_BY_MEMORY = ("sequence_linear",)
+NETWORKS = ("neural_cf", "sasrec")
+"""Those that need PyTorch to be fitted; they are served without it."""
+BOUNDED_BY_MEMORY = ("sequence_linear", "linear_softmax", "ease", "blend")
 """Those that take `max_memory_mb`."""
+
+
+def fittable() -> tuple[str, ...]:
+    """The recommenders that this environment can fit."""
+    has_torch = find_spec("torch") is not None
+    return tuple(name for name in RECOMMENDERS if has_torch or name not in NETWORKS)
 
 
 def create(name: str, **parameters: Any) -> Any:

@@ -4,7 +4,7 @@ An artifact is a set of named arrays plus a JSON card; `models/bundle.py` stores
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -110,6 +110,36 @@ class Recommender(Scorer, Protocol):
 
 
 @runtime_checkable
+class ExplainsMany(Protocol):
+    """A recommender that has the contributions to several films in one go, much faster."""
+
+    def contributions_of(
+        self, history: NDArray[np.integer[Any]], items: NDArray[np.integer[Any]]
+    ) -> FloatArray:
+        """`contributions` of each item, shape [items, len(history)]."""
+        ...
+
+
+def contributions_of(
+    model: Recommender, history: NDArray[np.integer[Any]], items: NDArray[np.integer[Any]]
+) -> FloatArray:
+    """What each film of the history adds to each item, [items, len(history)], for any model."""
+    if isinstance(model, ExplainsMany):
+        return model.contributions_of(history, items)
+    rows = [model.contributions(history, int(item)) for item in items]
+    return np.stack(rows) if rows else np.empty((0, len(history)), np.float32)
+
+
+def baseline_of(model: Any, length: int | IntArray) -> FloatArray:
+    """A model's `baseline`; of one that has none, its scores without history."""
+    if hasattr(model, "baseline"):
+        own: FloatArray = model.baseline(length)
+        return own
+    nothing: FloatArray = model.score([np.empty(0, np.int64)])[0]
+    return np.broadcast_to(nothing, (*np.shape(length), len(nothing)))
+
+
+@runtime_checkable
 class Iterative(Protocol):
     """An algorithm that is fitted in epochs and tells how far it is."""
 
@@ -119,7 +149,10 @@ class Iterative(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RatingRows:
-    """Films for rating prediction, column-wise; missing numbers are NaN, missing texts ""."""
+    """Films for rating prediction, column-wise; missing numbers are NaN, missing texts "".
+
+    `directors` and `cast` (first billed first) are empty where the source has no people.
+    """
 
     title: Sequence[str]
     original_title: Sequence[str]
@@ -128,9 +161,21 @@ class RatingRows:
     num_votes: NDArray[np.float64]
     genres: Sequence[Sequence[str]]
     adult: NDArray[np.bool_]
+    directors: Sequence[Sequence[str]] = ()
+    cast: Sequence[Sequence[str]] = ()
 
     def __len__(self) -> int:
         return len(self.title)
+
+    def take(self, places: IntArray) -> "RatingRows":
+        """The rows at these places."""
+
+        def of(column: Any) -> Any:
+            if isinstance(column, np.ndarray):
+                return column[places]
+            return [column[place] for place in places] if len(column) else ()
+
+        return RatingRows(*(of(getattr(self, field.name)) for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,3 +99,18 @@ def checked(
         message = f"array {name!r} holds NaN, infinity or no numbers"
         raise ArtifactCorruptError(message)
     return array
+
+
+def checked_positions(
+    arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int | None, ...], films: int
+) -> NDArray[Any]:
+    """The same for an array that names films by their positions, 0 ... films - 1.
+
+    Raises:
+        ArtifactCorruptError: as `checked`, or a position that does not exist.
+    """
+    array = checked(arrays, name, shape)
+    if array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() < films):
+        message = f"array {name!r} names films that the vocabulary does not have"
+        raise ArtifactCorruptError(message)
+    return array

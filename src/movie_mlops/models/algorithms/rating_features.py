@@ -4,6 +4,8 @@ import re
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+from math import log1p, nan, sqrt
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ TITLE_BUCKETS = 1 << 17
 _GRAMS = (2, 3, 4, 5)
 _SEQUEL = re.compile(r"\b(?:[2-9]|II|III|IV|V|VI|Part|Chapter|Returns?)\b", re.IGNORECASE)
 _GENRE_PLACE = {name: place for place, name in enumerate(GENRES)}
+_GENRE_BIT = {name: 1 << place for name, place in _GENRE_PLACE.items()}
 
 BASIC_COLUMNS = ("start_year", "runtime_minutes", "num_votes")
 """The guide's three."""
@@ -34,35 +37,70 @@ def basic_features(rows: RatingRows) -> NDArray[np.float64]:
     return np.column_stack([rows.start_year, rows.runtime_minutes, rows.num_votes])
 
 
+class Film(NamedTuple):
+    """One row of `RatingRows`."""
+
+    title: str
+    original_title: str
+    start_year: float
+    runtime_minutes: float
+    num_votes: float
+    genres: Sequence[str]
+    adult: bool
+    directors: Sequence[str] = ()
+    cast: Sequence[str] = ()
+
+    @property
+    def title_text(self) -> str:
+        """The title, with the original one behind it where that differs: it tells the language."""
+        if self.original_title and self.original_title != self.title:
+            return f"{self.title} / {self.original_title}"
+        return self.title
+
+    @property
+    def genre_mask(self) -> int:
+        """The set of genres as one number."""
+        return sum(_GENRE_BIT.get(name, 0) for name in {*self.genres})
+
+
+def films_of(rows: RatingRows) -> list[Film]:
+    """The rows one by one, with plain numbers: quicker than arrays when there is one row."""
+    columns: list[Sequence[Any]] = [
+        rows.title, rows.original_title, rows.start_year.tolist(), rows.runtime_minutes.tolist(),
+        rows.num_votes.tolist(), rows.genres, rows.adult.tolist(),
+    ]  # fmt: skip
+    columns += [of if len(of) else [()] * len(rows) for of in (rows.directors, rows.cast)]
+    return [Film(*row) for row in zip(*columns, strict=True)]
+
+
+def film_row(film: Film, now: float) -> list[float]:
+    """All columns of COLUMNS; `now` is the year that ages count from."""
+    year, votes, title = film.start_year, film.num_votes, film.title
+    age = max(now - year, 0.5) if year == year else year  # a missing year stays missing
+    known = [_GENRE_PLACE[name] for name in film.genres if name in _GENRE_PLACE]
+    genres = [0.0] * len(GENRES)
+    for place in known:
+        genres[place] = 1.0
+    return [
+        year,
+        film.runtime_minutes,
+        log1p(votes),
+        log1p(votes / age),
+        age,
+        sum(genres),
+        known[0] if known else nan,
+        year // 10,
+        film.adult,
+        *_title_features(title),
+        bool(film.original_title) and title != film.original_title,
+        *genres,
+    ]
+
+
 def film_features(rows: RatingRows, now: float) -> NDArray[np.float64]:
-    """All columns of COLUMNS, shape [rows, columns]; `now` is the year that ages count from."""
-    age = np.maximum(now - rows.start_year, 0.5)
-    titles = [_title_features(title) for title in rows.title]
-    names = zip(rows.title, rows.original_title, strict=True)
-    differs = [bool(original) and title != original for title, original in names]
-    genres = np.zeros((len(rows), len(GENRES)))
-    first = np.full(len(rows), np.nan)
-    for place, names_of in enumerate(rows.genres):
-        known = [_GENRE_PLACE[name] for name in names_of if name in _GENRE_PLACE]
-        genres[place, known] = 1.0
-        if known:
-            first[place] = known[0]
-    return np.column_stack(
-        [
-            rows.start_year,
-            rows.runtime_minutes,
-            np.log1p(rows.num_votes),
-            np.log1p(rows.num_votes / age),
-            age,
-            genres.sum(axis=1),
-            first,
-            np.floor(rows.start_year / 10),
-            rows.adult,
-            np.array(titles).reshape(len(rows), -1),
-            differs,
-            genres,
-        ]
-    ).astype(np.float64)
+    """`film_row` of every row, shape [rows, columns]."""
+    found = [film_row(film, now) for film in films_of(rows)]
+    return np.array(found, np.float64).reshape(len(rows), len(COLUMNS))
 
 
 def _title_features(title: str) -> tuple[float, ...]:
@@ -86,21 +124,6 @@ def _buckets(title: str) -> NDArray[np.int64]:
     return np.fromiter(hashes, np.int64)
 
 
-def title_texts(rows: RatingRows) -> list[str]:
-    """The title, with the original one behind it where that differs: it tells the language."""
-    names = zip(rows.title, rows.original_title, strict=True)
-    return [
-        f"{title} / {original}" if original and original != title else title
-        for title, original in names
-    ]
-
-
-def genre_masks(rows: RatingRows) -> NDArray[np.int64]:
-    """Each film's set of genres as one number, shape [rows]."""
-    masks = [sum(1 << _GENRE_PLACE[name] for name in {*of} & {*GENRES}) for of in rows.genres]
-    return np.array(masks, np.int64)
-
-
 def title_matrix(titles: Sequence[str]) -> sparse.csr_matrix:
     """Rows of unit length over the hashed n-grams, shape [titles, TITLE_BUCKETS]."""
     found = [_buckets.__wrapped__(title) for title in titles]
@@ -111,11 +134,10 @@ def title_matrix(titles: Sequence[str]) -> sparse.csr_matrix:
     return sparse.csr_matrix((data, indices, indptr), shape=(len(found), TITLE_BUCKETS))
 
 
-def title_scores(titles: Sequence[str], weights: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What the titles alone say of the rating, about 0, shape [titles]."""
-    return np.array(
-        [float(weights[_buckets(title)].sum()) / np.sqrt(len(_buckets(title))) for title in titles]
-    )
+def title_score(title: str, weights: NDArray[np.float32]) -> float:
+    """What the title alone says of the rating, about 0."""
+    buckets = _buckets(title)
+    return float(weights[buckets].sum()) / sqrt(max(len(buckets), 1))
 
 
 def fit_title_weights(

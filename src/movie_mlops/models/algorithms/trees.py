@@ -1,6 +1,6 @@
 """Ensembles of binary regression trees as flat arrays, predicted with NumPy alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -31,13 +31,11 @@ class Trees:
 
     def sums(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum of the trees' leaf values per row; features [rows, columns], NaN is missing."""
-        parts = [
-            self._sums(features[start : start + _ROWS_AT_ONCE])
-            for start in range(0, len(features), _ROWS_AT_ONCE)
-        ]
+        parts = [self.values(part).sum(axis=1) for part in _parts(features)]
         return np.concatenate(parts) if parts else np.empty(0)
 
-    def _sums(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+    def values(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Leaf value of each row in each tree, shape [rows, trees]."""
         rows = np.repeat(np.arange(len(features)), len(self.roots))
         nodes = np.tile(self.roots, len(features))
         active = np.flatnonzero(self.feature[nodes] != LEAF)
@@ -47,7 +45,7 @@ class Trees:
             go_left = (values <= self.threshold[at]) | (np.isnan(values) & self.missing_left[at])
             nodes[active] = np.where(go_left, self.left[at], self.right[at])
             active = active[self.feature[nodes[active]] != LEAF]
-        leaves: NDArray[np.float64] = self.value[nodes].reshape(len(features), -1).sum(axis=1)
+        leaves: NDArray[np.float64] = self.value[nodes].reshape(len(features), -1)
         return leaves
 
     def arrays(self, prefix: str) -> Arrays:
@@ -84,6 +82,19 @@ class Trees:
         return trees
 
     @classmethod
+    def together(cls, ensembles: Sequence[Self]) -> Self:
+        """One ensemble of the trees of several, in order."""
+        offsets = np.cumsum([0, *(len(trees.feature) for trees in ensembles)])
+
+        def all_of(name: str) -> NDArray[Any]:
+            parts = [getattr(trees, name) for trees in ensembles]
+            if name in ("roots", "left", "right"):
+                parts = [part + offset for part, offset in zip(parts, offsets, strict=False)]
+            return np.concatenate(parts)
+
+        return cls(**{name: all_of(name) for name in cls.__slots__})
+
+    @classmethod
     def joined(cls, trees: Sequence[Mapping[str, NDArray[Any]]]) -> Self:
         """One ensemble from single trees whose node numbers begin at 0."""
         sizes = [len(tree["feature"]) for tree in trees]
@@ -104,6 +115,12 @@ class Trees:
             missing_left=all_of("missing_left", np.bool_),
             value=all_of("value", np.float64),
         )
+
+
+def _parts(features: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """The rows in parts of bounded size."""
+    for start in range(0, len(features), _ROWS_AT_ONCE):
+        yield features[start : start + _ROWS_AT_ONCE]
 
 
 def trees_of_forest(forest: Any) -> Trees:

@@ -94,9 +94,14 @@ def _plot_newcomers(newcomers: Mapping[int, Interval], folder: Path) -> Path:
     return _save(figure, folder / "newcomers.png")
 
 
-def plot_rating(predictions: RatingPredictions, ratings: NDArray[np.float64], folder: Path) -> Path:
-    """Predicted against real ratings, and how wide and how right the intervals are."""
-    figure, (left, right) = _figure(2)
+def plot_rating(
+    predictions: RatingPredictions,
+    ratings: NDArray[np.float64],
+    segments: Sequence[Mapping[str, Any]],
+    folder: Path,
+) -> Path:
+    """Predicted against real ratings, how wide and how right the intervals are, and where."""
+    figure, (left, middle, right) = _figure(3)
     left.hexbin(predictions.rating, ratings, gridsize=40, mincnt=1, cmap="viridis", bins="log")
     left.plot([1, 10], [1, 10], linewidth=1, color="black")
     left.set(title="Held-out films", xlabel="predicted rating", ylabel="real rating")
@@ -104,8 +109,13 @@ def plot_rating(predictions: RatingPredictions, ratings: NDArray[np.float64], fo
     groups = np.array_split(order, 10)
     covered = (ratings >= predictions.low) & (ratings <= predictions.high)
     widths = [(predictions.high - predictions.low)[group].mean() for group in groups]
-    right.plot(widths, [covered[group].mean() for group in groups], marker="o")
-    right.set(title="Coverage by width of interval", xlabel="mean width", ylabel="covered")
-    right.set_ylim(0.5, 1.0)
+    middle.plot(widths, [covered[group].mean() for group in groups], marker="o")
+    middle.set(title="Coverage by width of interval", xlabel="mean width", ylabel="covered")
+    middle.set_ylim(0.5, 1.0)
+    names = [str(one["segment"]) for one in segments]
+    right.barh(names, [one["covered"] for one in segments], color=_INK)
+    right.axvline(covered.mean(), color="#999999", linewidth=1)
+    right.set(title="Coverage by segment", xlabel="covered", xlim=(0.5, 1.0))
+    right.invert_yaxis()
     folder.mkdir(parents=True, exist_ok=True)
     return _save(figure, folder / "rating.png")

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from movie_mlops.models.algorithms import film_maps
 from movie_mlops.models.algorithms import sequence_linear as module
 from movie_mlops.models.algorithms.base import TrainingHistories
 from movie_mlops.models.algorithms.sequence_linear import SequenceLinear
@@ -46,7 +47,7 @@ def slow_maps(histories: TrainingHistories, films: int) -> np.ndarray:
 
 @pytest.fixture
 def all_films(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MIN_COUNT", 0)
+    monkeypatch.setattr(film_maps, "MIN_COUNT", 0)
 
 
 @pytest.mark.usefixtures("all_films")
@@ -92,9 +93,9 @@ def test_recent_films_weigh_more() -> None:
 
 
 def test_long_histories_are_cut_where_weights_vanish() -> None:
-    decays = module._decays((4.0, 25.0))
+    decays = film_maps.decays((4.0, 25.0))
     assert [len(decay) for decay in decays] == [28, 173]
-    assert all(decay[-1] >= module.SMALLEST_DECAY for decay in decays)
+    assert all(decay[-1] >= film_maps.SMALLEST_DECAY for decay in decays)
 
 
 def test_prior_fades_with_the_history() -> None:

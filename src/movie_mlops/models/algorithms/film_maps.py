@@ -1,0 +1,305 @@
+"""Scores as decayed sums over watched films: maps from film to film, dense or pruned, and a prior.
+
+What `sequence_linear` and `ease` share; they differ in how the maps are fitted.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from movie_mlops.domain.errors import ArtifactCorruptError
+from movie_mlops.models.algorithms.base import Arrays, Card, FloatArray, IntArray
+from movie_mlops.models.algorithms.popularity import checked, checked_positions, without
+
+SMALLEST_DECAY = 0.001
+LONGEST_HISTORY = 4_096  # films that count where nothing decays
+MIN_COUNT = 3  # a film with fewer interactions has the prior only
+LEAST_PRIOR = 0.01  # keeps films that no map ranks in the order of popularity
+LEAST_ENTRIES = 50  # per row of a pruned map; fewer films are modelled rather than fewer entries
+PRIOR_TIME_SCALE = 25.0  # newcomers' prior fades so where nothing decays
+RESERVED_MB = 256.0  # of the training memory: interpreter, libraries, histories
+_ENTRY_BYTES = 8  # column and value
+_ROWS_AT_ONCE = 64  # gathered rows that stay in the processor's cache
+
+
+@dataclass(frozen=True, slots=True)
+class FilmMap:
+    """One matrix [n, n]: row = watched film, column = film to score.
+
+    `columns` is None where `values` is the matrix itself; otherwise both are [n, k] and hold the
+    k entries of each row that are largest in size.
+    """
+
+    values: FloatArray
+    columns: NDArray[np.int32] | None = None
+
+    def sums(self, rows: IntArray, weights: FloatArray) -> FloatArray:
+        """`weights @ matrix[rows]`, shape [n]."""
+        size = len(self.values)
+        if self.columns is not None:
+            terms = weights[:, None] * self.values[rows]
+            flat = self.columns[rows].reshape(-1)
+            return np.bincount(flat, terms.reshape(-1), size).astype(np.float32)
+        total = np.zeros(size, np.float32)
+        gathered = np.empty((min(_ROWS_AT_ONCE, len(rows)), size), np.float32)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            # mode: any but the default, which copies once more; all rows are in range
+            found = self.values.take(some, axis=0, out=gathered[: len(some)], mode="clip")
+            total += weights[start : start + _ROWS_AT_ONCE] @ found
+        return total
+
+    def entries(self, rows: IntArray, columns: IntArray) -> FloatArray:
+        """`matrix[rows][:, columns]` transposed: shape [columns, rows]."""
+        if self.columns is None:
+            dense: FloatArray = self.values[rows, columns[:, None]]
+            return dense
+        wanted, places = np.unique(columns, return_inverse=True)
+        is_wanted = np.zeros(len(self.values), np.bool_)
+        is_wanted[wanted] = True
+        kept = self.columns.take(rows, axis=0, mode="clip").reshape(-1)
+        here = np.flatnonzero(is_wanted.take(kept, mode="clip"))
+        row, at = np.divmod(here, self.columns.shape[1])
+        found = np.zeros((len(wanted), len(rows)), np.float32)
+        found[np.searchsorted(wanted, kept[here]), row] = self.values[rows[row], at]
+        return found[places]
+
+    def row(self, row: int) -> FloatArray:
+        """One row in full."""
+        return self.sums(np.array([row]), np.ones(1, np.float32))
+
+
+def pruned(matrix: FloatArray, entries: int) -> tuple[FloatArray, NDArray[np.int32]]:
+    """Values and columns [n, entries] of the largest of each row in size, columns ascending."""
+    kept = np.empty((len(matrix), entries), np.int32)
+    for start in range(0, len(matrix), _ROWS_AT_ONCE):
+        some = slice(start, start + _ROWS_AT_ONCE)
+        kept[some] = np.argpartition(-np.abs(matrix[some]), entries - 1, axis=1)[:, :entries]
+    kept.sort(axis=1)
+    return np.take_along_axis(matrix, kept, axis=1), kept
+
+
+class DecayedMaps:
+    """One map per time scale, and a prior for newcomers.
+
+    Score of film j = sum over watched films i of sum over scales f of
+    exp(-age of i / tau_f) maps[f][i, j], plus `baseline(history length)[j]`. The baseline is
+    popularity, as heavy as what an average history would have added in the places that this one
+    lacks: for newcomers it decides, after some forty films it is hardly there.
+
+    The films with most interactions are modelled, as many as `training_memory_mb` can solve for;
+    where their maps do not fit `max_memory_mb`, only the largest entries of each row are kept.
+    The other films have the baseline only; the card says what was done.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, time_scales: Sequence[float | None], parameters: dict[str, Any]) -> None:
+        self._parameters = parameters
+        self._decays = decays(time_scales)
+        self._set(
+            np.empty(0, np.int64),
+            np.empty(0, np.int32),
+            np.empty(0, np.float32),
+            np.ones(1, np.float32),
+            np.empty((len(time_scales), 0, 0), np.float32),
+        )
+
+    def _set(
+        self,
+        movie_ids: IntArray,
+        modelled: NDArray[np.int32],
+        prior: FloatArray,
+        prior_weights: FloatArray,
+        maps: FloatArray,
+        columns: NDArray[np.int32] | None = None,
+    ) -> None:
+        # No memmap subclass: its bookkeeping costs more than a row
+        self.movie_ids, self.modelled = movie_ids, np.asarray(modelled)
+        self.prior, self.prior_weights = np.asarray(prior), np.asarray(prior_weights)
+        self.maps = np.asarray(maps)
+        self.columns = None if columns is None else np.asarray(columns)
+        self._maps = [
+            FilmMap(values, None if self.columns is None else self.columns[scale])
+            for scale, values in enumerate(self.maps)
+        ]
+        self._rows = np.full(len(movie_ids), -1, np.int64)
+        self._rows[self.modelled] = np.arange(len(self.modelled))
+        self._all = len(self.modelled) == len(movie_ids)
+
+    def _most_watched(self, counts: IntArray) -> NDArray[np.int32]:
+        """The films that can be modelled within both memories, as ascending positions."""
+        training = max(self._parameters["training_memory_mb"] - RESERVED_MB, 16.0) * 2**20
+        scales, served = len(self._decays), self._served_bytes()
+        dense = (served / (4 * scales)) ** 0.5
+        most = max(dense, served / (LEAST_ENTRIES * _ENTRY_BYTES * scales))
+        most = min(most, (training / self._solved_bytes()) ** 0.5)
+        chosen = np.argsort(-counts, kind="stable")[: int(most)]
+        return np.sort(chosen[counts[chosen] >= MIN_COUNT]).astype(np.int32)
+
+    def _solved_bytes(self) -> int:
+        """Bytes that training needs at its peak, per squared number of modelled films."""
+        raise NotImplementedError
+
+    def _served_bytes(self) -> float:
+        return float(self._parameters["max_memory_mb"]) * 2**20
+
+    def _keep(
+        self,
+        movie_ids: IntArray,
+        modelled: NDArray[np.int32],
+        prior: FloatArray,
+        shares: FloatArray,
+        maps: list[FloatArray],
+    ) -> None:
+        """Take over fitted maps [n, n] (the list is emptied), pruned where they must be."""
+        size, scales = len(modelled), len(maps)
+        entries = int(self._served_bytes() / (_ENTRY_BYTES * scales * max(size, 1)))
+        columns = None
+        if 4 * scales * size * size > self._served_bytes() and entries < size:
+            kept = [pruned(matrix, entries) for matrix in maps]
+            values = np.stack([of_scale for of_scale, _ in kept])
+            columns = np.stack([of_scale for _, of_scale in kept])
+        else:
+            values = np.stack(maps) if scales > 1 else maps[0][None]
+            maps.clear()
+        self._set(movie_ids, modelled, prior, np.ones(1, np.float32), values, columns)
+        self.prior_weights = self._fill_in(shares[modelled])
+
+    def _fill_in(self, shares: FloatArray) -> FloatArray:
+        """The prior's weight for histories of 0, 1, ... films.
+
+        An average film adds `shares @ map` times its decay; `alike` says how much prior that is.
+        The places that a history lacks are filled with average films.
+        """
+        prior, films = self.prior[self.modelled], np.arange(len(self.modelled))
+        fades = [
+            decay if len(decay) < LONGEST_HISTORY else decays([PRIOR_TIME_SCALE])[0]
+            for decay in self._decays
+        ]
+        weights = np.zeros(max(map(len, fades)) + 1, np.float64)
+        for decay, of_scale in zip(fades, self._maps, strict=True):
+            added = of_scale.sums(films, shares)
+            alike = max(float(prior @ added) / max(float(prior @ prior), 1e-30), 0.0)
+            weights[: len(decay)] += alike * np.cumsum(decay[::-1], dtype=np.float64)[::-1]
+        floored: FloatArray = np.maximum(weights, LEAST_PRIOR).astype(np.float32)
+        return floored
+
+    def baseline(self, length: int | IntArray) -> FloatArray:
+        """What is there without the films of a history of this length: the weighted prior."""
+        weight = self.prior_weights[np.minimum(length, len(self.prior_weights) - 1)]
+        scores: FloatArray = np.multiply.outer(weight, self.prior)
+        return scores
+
+    def score(self, histories: Sequence[NDArray[np.integer[Any]]]) -> FloatArray:
+        """Scores; each history gathers the rows of its films, half a millisecond at the most."""
+        scores = self.baseline(np.array([len(history) for history in histories], np.int64))
+        for place, history in enumerate(histories):
+            for scale, rows, weights in self._weights(history):
+                added = self._maps[scale].sums(rows, weights)
+                if self._all:
+                    scores[place] += added
+                else:
+                    scores[place, self.modelled] += added
+        return scores
+
+    def _weights(
+        self, history: NDArray[np.integer[Any]]
+    ) -> Iterator[tuple[int, IntArray, FloatArray]]:
+        """Per time scale: rows of its map, and the weight of each."""
+        latest = self._rows[np.asarray(history)[::-1]]
+        for scale, decay in enumerate(self._decays):
+            rows, weights = latest[: len(decay)], decay[: len(latest)]
+            if not self._all:
+                known = rows >= 0
+                rows, weights = rows[known], weights[known]
+            yield scale, rows, weights
+
+    def contributions(self, history: NDArray[np.integer[Any]], item: int) -> FloatArray:
+        """Exact: their sum plus `baseline(len(history))[item]` is the score of the film."""
+        row: FloatArray = self.contributions_of(history, np.array([item]))[0]
+        return row
+
+    def contributions_of(
+        self, history: NDArray[np.integer[Any]], items: NDArray[np.integer[Any]]
+    ) -> FloatArray:
+        """The same for several films at once, shape [items, len(history)]."""
+        found = np.zeros((len(items), len(history)), np.float32)
+        columns = self._rows[items]
+        modelled = np.flatnonzero(columns >= 0)
+        for scale, decay in enumerate(self._decays):
+            rows = self._rows[np.asarray(history)[::-1][: len(decay)]]
+            known = np.flatnonzero(rows >= 0)
+            entries = self._maps[scale].entries(rows[known], columns[modelled])
+            found[modelled[:, None], len(history) - 1 - known] += decay[known] * entries
+        return found
+
+    def similar(self, item: int) -> FloatArray:
+        """What the film leads to and what leads to it, in the long run, less popularity's part.
+
+        Films that are not modelled come last, the popular ones first.
+        """
+        scores = self.prior / np.maximum(self.prior.max(), 1e-12)
+        row = int(self._rows[item])
+        if row >= 0:
+            prior, longest = self.prior[self.modelled], self._maps[-1]
+            alike = longest.row(row) + longest.entries(np.arange(len(prior)), np.array([row]))[0]
+            alike /= np.sqrt(prior + prior.mean())
+            scores += alike.min() - 1
+            scores[self.modelled] = alike
+        return without(scores, item)
+
+    def artifact(self) -> tuple[Arrays, Card]:
+        """The maps, the prior, the vocabulary; the card holds all parameters."""
+        arrays: Arrays = {
+            "movie_ids": self.movie_ids,
+            "modelled": self.modelled,
+            "prior": self.prior,
+            "prior_weights": self.prior_weights,
+            "maps": self.maps,
+        }
+        nbytes = self.maps.nbytes
+        if self.columns is not None:
+            arrays["columns"] = self.columns
+            nbytes += self.columns.nbytes
+        sizes = {
+            "films": len(self.movie_ids),
+            "modelled_films": len(self.modelled),
+            "entries_per_film": self.maps.shape[2],
+            "pruned": self.columns is not None,
+            "maps_mb": round(nbytes / 2**20, 1),
+        }
+        return arrays, {"algorithm": self.name, "parameters": self._parameters, **sizes}
+
+    @classmethod
+    def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
+        """Rebuild; the maps may stay on disk as memory maps."""
+        try:
+            model = cls(**card["parameters"])
+            is_pruned = bool(card.get("pruned"))
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"the card of a {cls.name} model lacks its parameters: {error}"
+            raise ArtifactCorruptError(message) from error
+        movie_ids = checked(arrays, "movie_ids", (None,))
+        films, scales = len(movie_ids), len(model._decays)
+        modelled = checked_positions(arrays, "modelled", (None,), films)
+        size = len(modelled)
+        prior = checked(arrays, "prior", (films,))
+        prior_weights = checked(arrays, "prior_weights", (None,))
+        maps = checked(arrays, "maps", (scales, size, None if is_pruned else size))
+        columns = checked_positions(arrays, "columns", maps.shape, size) if is_pruned else None
+        model._set(movie_ids, modelled, prior, prior_weights, maps, columns)
+        return model
+
+
+def decays(time_scales: Sequence[float | None]) -> list[FloatArray]:
+    """exp(-age / tau) for the ages 0, 1, ... at which it still counts; None: never fades."""
+    return [
+        np.ones(LONGEST_HISTORY, np.float32)
+        if tau is None
+        else np.exp(-np.arange(np.ceil(-tau * np.log(SMALLEST_DECAY))) / tau).astype(np.float32)
+        for tau in time_scales
+    ]
