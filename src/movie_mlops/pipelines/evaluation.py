@@ -65,7 +65,7 @@ def evaluate_recommenders(wanted: Evaluation, progress: Report) -> Json:
     """
     names = list(dict.fromkeys([BASELINE, *_known(wanted.algorithms or fittable(), RECOMMENDERS)]))
     progress(f"reading {wanted.data}", 0, None)
-    split, genres = _split(wanted, progress)
+    split, genres = read_split(wanted, progress)
     models, reports, costs = {}, {}, {}
     figures: Json = {}
     for done, name in enumerate(names):
@@ -165,7 +165,7 @@ def _known(algorithms: Sequence[str], there: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(algorithms or there))
 
 
-def _split(wanted: Evaluation, progress: Report) -> tuple[Split, list[list[str]] | None]:
+def read_split(wanted: Evaluation, progress: Report) -> tuple[Split, list[list[str]] | None]:
     """The split, and the genres of each film of its catalogue where the data has any."""
     if wanted.protocol == "ncf":
         given = read_ncf_split(wanted.data)

@@ -36,6 +36,7 @@ from movie_mlops.models.algorithms.trees import Trees
 
 FOLDS = 5
 ROUNDS = 1_500
+COPIES = 2  # boosters of different random splits whose mean is the rating
 SMALLEST_ERROR = 0.2
 ENCODERS: tuple[type[Encoder], ...] = (TitleGrams, TitleNeighbours, GenreSets, People)
 ALL_COLUMNS = (*COLUMNS, *(column for encoder in ENCODERS for column in encoder.columns))
@@ -88,7 +89,7 @@ class Boosted:
         # the tables answer one row without arrays in between
         leaves = self._tables.row(found[0]) if len(found) == 1 else self._tables.values(features)
         mean, size = leaves[:, : self._split].sum(axis=1), leaves[:, self._split :].sum(axis=1)
-        rating = np.clip(self._base + mean, 1.0, 10.0)
+        rating = np.clip(self._base + mean / COPIES, 1.0, 10.0)
         half = self._quantile * np.maximum(self._error_base + size, SMALLEST_ERROR)
         return RatingPredictions(
             rating,
@@ -160,10 +161,10 @@ class Boosted:
             sizes[held] = found.base + LeafTables(found.trees).sums(features[held])
         scores = errors / np.maximum(sizes, SMALLEST_ERROR)
         self._quantile = conformal_quantile(scores, self.level)
-        mean = boost(self._learner, features, ratings, best, seed)
+        means = [boost(self._learner, features, ratings, best, seed + at) for at in range(COPIES)]
         error = boost(self._learner, features, errors, error_rounds, seed)
-        self._base, self._error_base = mean.base, error.base
-        self._set_trees(mean.trees, error.trees)
+        self._base, self._error_base = means[0].base, error.base
+        self._set_trees(Trees.together([found.trees for found in means]), error.trees)
 
 
 def _in_turn(folds: NDArray[np.int64]) -> Any:

@@ -198,7 +198,7 @@ class DecayedMaps:
         """Scores; each history gathers the rows of its films, half a millisecond at the most."""
         scores = self.baseline(np.array([len(history) for history in histories], np.int64))
         for place, history in enumerate(histories):
-            for scale, rows, weights in self._weights(history):
+            for scale, _, rows, weights in self._weights(history):
                 added = self._maps[scale].sums(rows, weights)
                 if self._all:
                     scores[place] += added
@@ -208,15 +208,12 @@ class DecayedMaps:
 
     def _weights(
         self, history: NDArray[np.integer[Any]]
-    ) -> Iterator[tuple[int, IntArray, FloatArray]]:
-        """Per time scale: rows of its map, and the weight of each."""
+    ) -> Iterator[tuple[int, IntArray, IntArray, FloatArray]]:
+        """Per time scale: ages of the films that count, rows of its map, the weight of each."""
         latest = self._rows[np.asarray(history)[::-1]]
         for scale, decay in enumerate(self._decays):
-            rows, weights = latest[: len(decay)], decay[: len(latest)]
-            if not self._all:
-                known = rows >= 0
-                rows, weights = rows[known], weights[known]
-            yield scale, rows, weights
+            ages = np.flatnonzero(latest[: len(decay)] >= 0)
+            yield scale, ages, latest[ages], decay[ages]
 
     def contributions(self, history: NDArray[np.integer[Any]], item: int) -> FloatArray:
         """Exact: their sum plus `baseline(len(history))[item]` is the score of the film."""
@@ -230,11 +227,9 @@ class DecayedMaps:
         found = np.zeros((len(items), len(history)), np.float32)
         columns = self._rows[items]
         modelled = np.flatnonzero(columns >= 0)
-        for scale, decay in enumerate(self._decays):
-            rows = self._rows[np.asarray(history)[::-1][: len(decay)]]
-            known = np.flatnonzero(rows >= 0)
-            entries = self._maps[scale].entries(rows[known], columns[modelled])
-            found[modelled[:, None], len(history) - 1 - known] += decay[known] * entries
+        for scale, ages, rows, weights in self._weights(history):
+            entries = self._maps[scale].entries(rows, columns[modelled])
+            found[modelled[:, None], len(history) - 1 - ages] += weights * entries
         return found
 
     def similar(self, item: int) -> FloatArray:
