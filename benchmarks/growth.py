@@ -188,6 +188,18 @@ def train_sizes(name: str, sizes: list[int], longest: float) -> list[dict[str, A
     return points
 
 
+def measure_all(sizes: list[int], steps: int, longest: float) -> dict[str, Any]:
+    """All points; `sizes` are those of training, `steps` how many of films and users."""
+    found: dict[str, Any] = {"train": {}, "films": [], "users": []}
+    for name in TRAINED:
+        found["train"][name] = train_sizes(name, sizes, longest)
+    for kind in ("films", "users"):
+        for size in (10**3, 10**4, 10**5, 10**6)[:steps]:
+            found[kind].append({"size": size} | point_of(kind, size))
+            print(kind, found[kind][-1], file=sys.stderr, flush=True)
+    return found
+
+
 def draw(found: dict[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -258,26 +270,7 @@ def main() -> None:
         return
     steps = 2 if args.quick else 9
     sizes = [n for n in (10**5, 10**6, 5 * 10**6, 2 * 10**7) if n <= args.most_interactions]
-    found: dict[str, Any] = {"train": {}, "films": [], "users": []}
-    for name in TRAINED:
-        points: list[dict[str, Any]] = []
-        for size in sizes[:steps]:
-            # the next size costs four to ten times as much
-            if (
-                points
-                and points[-1]["cpu_seconds"] * size / points[-1]["size"] > args.longest_seconds
-            ):
-                break
-            points.append({"size": size} | point_of("train", name, size))
-            print(name, points[-1], file=sys.stderr, flush=True)
-        found["train"][name] = points
-    for kind, all_sizes in (
-        ("films", (10**3, 10**4, 10**5, 10**6)),
-        ("users", (10**3, 10**4, 10**5, 10**6)),
-    ):
-        for size in all_sizes[:steps]:
-            found[kind].append({"size": size} | point_of(kind, size))
-            print(kind, found[kind][-1], file=sys.stderr, flush=True)
+    found = measure_all(sizes[:steps], steps, args.longest_seconds)
     text = table(found)
     print(text)
     if args.docs:

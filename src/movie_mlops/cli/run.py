@@ -32,7 +32,9 @@ def _json(context: click.Context, parameter: click.Parameter, text: str) -> dict
 
 
 @click.command(help=f"Run pipelines one after another in this process.\n\n{_pipelines_help()}")
-@click.argument("names", nargs=-1, required=True, type=click.Choice(list(SHAPES)))
+@click.argument(
+    "names", nargs=-1, required=True, type=click.Choice(list(SHAPES)), metavar="PIPELINE..."
+)
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of data/ and var/.")
 @click.option("--source", "source_url", help="sample:, movielens:PATH, tmdb:, imdb:PATH.")
 @click.option("--parameters", default="{}", callback=_json, help="JSON for the first step.")
@@ -77,7 +79,7 @@ def run(
 
 
 @click.command()
-@click.argument("pipeline", type=click.Choice(list(SHAPES)))
+@click.argument("pipeline", type=click.Choice(list(SHAPES)), metavar="PIPELINE")
 @click.argument("name")
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of data/ and var/.")
 @click.option(

@@ -24,6 +24,8 @@ MovieMlopsError
 │   └── EventConflictError        the same event id with another body
 ├── InvalidIdError                a user or movie id that cannot be one
 ├── MovieNotFoundError
+├── ExperimentNotFoundError
+├── TraceNotFoundError            unknown, or older than a day
 └── PipelineError
     ├── UnknownPipelineError
     └── StepFailedError
@@ -134,6 +136,14 @@ class InvalidIdError(MovieMlopsError, ValueError):
 
 class MovieNotFoundError(MovieMlopsError):
     """The catalogue has no such film."""
+
+
+class ExperimentNotFoundError(MovieMlopsError):
+    """No A/B test has this name."""
+
+
+class TraceNotFoundError(MovieMlopsError):
+    """No answer is known under this request id (any more)."""
 
 
 class PipelineError(MovieMlopsError):

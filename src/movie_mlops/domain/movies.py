@@ -20,6 +20,12 @@ GENRES = (
 )  # fmt: skip
 """TMDB's names; every source's genres are mapped to these."""
 
+GENRES_KO = dict(zip(GENRES, (
+    "액션", "모험", "애니메이션", "코미디", "범죄", "다큐멘터리", "드라마", "가족", "판타지",
+    "역사", "공포", "음악", "미스터리", "로맨스", "SF", "TV 영화", "스릴러", "전쟁", "서부극",
+), strict=True))  # fmt: skip
+"""Their Korean names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Movie:

@@ -12,11 +12,15 @@ Path = Literal["personal", "newcomer", "popular", "batch", "static"]
 
 @dataclass(frozen=True, slots=True)
 class ScoredMovie:
-    """One place of a list; `because` are the past films that gave most of the score."""
+    """One place of a list; `because` are the past films that gave most of the score.
+
+    `new_like` is set for a film that the model does not know yet: the film most like it.
+    """
 
     movie_id: MovieId
     score: float
     because: tuple[MovieId, ...] = ()
+    new_like: MovieId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,18 @@ from movie_mlops.models.algorithms.rating_encoders import (
     TitleNeighbours,
     out_of_fold,
 )
-from movie_mlops.models.algorithms.rating_features import COLUMNS, film_features, film_row, films_of
+from movie_mlops.models.algorithms.rating_features import (
+    COLUMNS,
+    Film,
+    film_features,
+    film_row,
+    films_of,
+)
 from movie_mlops.models.algorithms.trees import Trees
 
 FOLDS = 5
 ROUNDS = 1_500
+FEWEST_ROUNDS = 300  # few films are learnt by heart long before
 COPIES = 2  # boosters of different random splits whose mean is the rating
 SMALLEST_ERROR = 0.2
 ENCODERS: tuple[type[Encoder], ...] = (TitleGrams, TitleNeighbours, GenreSets, People)
@@ -81,13 +88,11 @@ class Boosted:
 
     def predict(self, rows: RatingRows) -> RatingPredictions:
         """See RatingRegressor."""
-        found = [
-            [*film_row(film, self._now), *(x for make in self._encoders for x in make.row(film))]
-            for film in films_of(rows)
-        ]
+        found = [self._columns(film) for film in films_of(rows)]
+        if len(found) == 1:  # plain numbers: an array operation on one row is all overhead
+            return RatingPredictions(*(np.array([value]) for value in self._one(found[0])))
         features = np.array(found, np.float64).reshape(-1, len(ALL_COLUMNS))
-        # the tables answer one row without arrays in between
-        leaves = self._tables.row(found[0]) if len(found) == 1 else self._tables.values(features)
+        leaves = self._tables.values(features)
         mean, size = leaves[:, : self._split].sum(axis=1), leaves[:, self._split :].sum(axis=1)
         rating = np.clip(self._base + mean / COPIES, 1.0, 10.0)
         half = self._quantile * np.maximum(self._error_base + size, SMALLEST_ERROR)
@@ -97,6 +102,26 @@ class Boosted:
             np.minimum(rating + half, 10.0),
             inside(features[:, _RANGED], self._range),
         )
+
+    def _columns(self, film: Film) -> list[float]:
+        row = film_row(film, self._now)
+        for encoder in self._encoders:
+            row += encoder.row(film)
+        return row
+
+    def _one(self, row: list[float]) -> tuple[float, float, float, bool]:
+        """Rating, low, high and whether the row lies in range."""
+        leaves = self._tables.row(row)[0]
+        mean = float(leaves[: self._split].sum())
+        size = float(leaves[self._split :].sum())
+        rating = min(max(self._base + mean / COPIES, 1.0), 10.0)
+        half = self._quantile * max(self._error_base + size, SMALLEST_ERROR)
+        low, high = self._range.tolist()
+        within = all(
+            not (row[column] < least or row[column] > most)
+            for column, least, most in zip(_RANGED, low, high, strict=True)
+        )
+        return rating, max(rating - half, 1.0), min(rating + half, 10.0), within
 
     def artifact(self) -> tuple[Arrays, Card]:
         """See RatingRegressor."""
@@ -148,11 +173,14 @@ class Boosted:
         As many trees are kept as were best over the folds.
         """
         self._learner = available_learner(self._learner)
-        staged = np.empty((len(ratings), self._rounds), np.float32)
+        rounds = min(self._rounds, max(FEWEST_ROUNDS, len(ratings) // 20))
+        staged = np.empty((len(ratings), rounds), np.float32)
         for train, held in _in_turn(folds):
-            found = boost(self._learner, features[train], ratings[train], self._rounds, seed)
+            found = boost(self._learner, features[train], ratings[train], rounds, seed)
             values = LeafTables(found.trees).values(features[held])
-            staged[held] = found.base + np.cumsum(values, axis=1)
+            trees = values.shape[1]  # fewer than asked for when nothing is left to split
+            staged[held, :trees] = found.base + np.cumsum(values, axis=1)
+            staged[held, trees:] = staged[held, trees - 1][:, None]
         best = int(((staged - ratings[:, None]) ** 2).mean(axis=0).argmin()) + 1
         errors, error_rounds = np.abs(ratings - staged[:, best - 1]), best // 4 + 1
         sizes = np.empty(len(ratings))

@@ -1,10 +1,11 @@
-"""Scores as decayed sums over watched films: maps from film to film, dense or pruned, and a prior.
+"""Scores as decayed sums over watched films: maps from film to film, and a prior.
 
 What `sequence_linear` and `ease` share; they differ in how the maps are fitted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,19 +23,20 @@ LEAST_ENTRIES = 50  # per row of a pruned map; fewer films are modelled rather t
 PRIOR_TIME_SCALE = 25.0  # newcomers' prior fades so where nothing decays
 RESERVED_MB = 256.0  # of the training memory: interpreter, libraries, histories
 _ENTRY_BYTES = 8  # column and value
-_ROWS_AT_ONCE = 64  # gathered rows that stay in the processor's cache
+_ROWS_AT_ONCE = 16  # gathered rows that stay in the processor's nearest caches
 
 
 @dataclass(frozen=True, slots=True)
 class FilmMap:
     """One matrix [n, n]: row = watched film, column = film to score.
 
-    `columns` is None where `values` is the matrix itself; otherwise both are [n, k] and hold the
-    k entries of each row that are largest in size.
+    Whole where there is only `values` [n, n]; with `steps` [n] it is rounded to whole steps of
+    each row, int8. With `columns`, both are [n, k]: the k entries of each row largest in size.
     """
 
-    values: FloatArray
+    values: NDArray[np.float32 | np.int8]
     columns: NDArray[np.int32] | None = None
+    steps: FloatArray | None = None
 
     def sums(self, rows: IntArray, weights: FloatArray) -> FloatArray:
         """`weights @ matrix[rows]`, shape [n]."""
@@ -43,20 +45,26 @@ class FilmMap:
             terms = weights[:, None] * self.values[rows]
             flat = self.columns[rows].reshape(-1)
             return np.bincount(flat, terms.reshape(-1), size).astype(np.float32)
+        if self.steps is not None:
+            weights = weights * self.steps[rows]
         total = np.zeros(size, np.float32)
         gathered = np.empty((min(_ROWS_AT_ONCE, len(rows)), size), np.float32)
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             some = rows[start : start + _ROWS_AT_ONCE]
-            # mode: any but the default, which copies once more; all rows are in range
-            found = self.values.take(some, axis=0, out=gathered[: len(some)], mode="clip")
+            found = gathered[: len(some)]
+            if self.steps is None:
+                # mode: any but the default, which copies once more; all rows are in range
+                self.values.take(some, axis=0, out=found, mode="clip")
+            else:
+                found[:] = self.values[some]
             total += weights[start : start + _ROWS_AT_ONCE] @ found
         return total
 
     def entries(self, rows: IntArray, columns: IntArray) -> FloatArray:
         """`matrix[rows][:, columns]` transposed: shape [columns, rows]."""
         if self.columns is None:
-            dense: FloatArray = self.values[rows, columns[:, None]]
-            return dense
+            whole: FloatArray = self.values[rows, columns[:, None]].astype(np.float32)
+            return whole if self.steps is None else whole * self.steps[rows]
         wanted, places = np.unique(columns, return_inverse=True)
         is_wanted = np.zeros(len(self.values), np.bool_)
         is_wanted[wanted] = True
@@ -82,6 +90,16 @@ def pruned(matrix: FloatArray, entries: int) -> tuple[FloatArray, NDArray[np.int
     return np.take_along_axis(matrix, kept, axis=1), kept
 
 
+def rounded(matrix: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
+    """The matrix in steps [n] of each row, the largest entry of a row 127 of them."""
+    steps = np.maximum(np.abs(matrix).max(axis=1, initial=0), 1e-30) / np.float32(127)
+    values = np.empty(matrix.shape, np.int8)
+    for start in range(0, len(matrix), _ROWS_AT_ONCE):
+        some = slice(start, start + _ROWS_AT_ONCE)
+        values[some] = np.rint(matrix[some] / steps[some, None])
+    return values, steps.astype(np.float32)
+
+
 class DecayedMaps:
     """One map per time scale, and a prior for newcomers.
 
@@ -91,7 +109,8 @@ class DecayedMaps:
     lacks: for newcomers it decides, after some forty films it is hardly there.
 
     The films with most interactions are modelled, as many as `training_memory_mb` can solve for;
-    where their maps do not fit `max_memory_mb`, only the largest entries of each row are kept.
+    where their maps do not fit `max_memory_mb` they are rounded to 8 bits per entry; where that
+    does not fit either, only the largest entries of each row are kept.
     The other films have the baseline only; the card says what was done.
     """
 
@@ -114,16 +133,16 @@ class DecayedMaps:
         modelled: NDArray[np.int32],
         prior: FloatArray,
         prior_weights: FloatArray,
-        maps: FloatArray,
-        columns: NDArray[np.int32] | None = None,
+        maps: NDArray[np.float32 | np.int8],
+        smaller: Mapping[str, NDArray[Any]] = MappingProxyType({}),
     ) -> None:
         # No memmap subclass: its bookkeeping costs more than a row
         self.movie_ids, self.modelled = movie_ids, np.asarray(modelled)
         self.prior, self.prior_weights = np.asarray(prior), np.asarray(prior_weights)
         self.maps = np.asarray(maps)
-        self.columns = None if columns is None else np.asarray(columns)
+        self._smaller = {name: np.asarray(array) for name, array in smaller.items()}
         self._maps = [
-            FilmMap(values, None if self.columns is None else self.columns[scale])
+            FilmMap(values, **{name: array[scale] for name, array in self._smaller.items()})
             for scale, values in enumerate(self.maps)
         ]
         self._rows = np.full(len(movie_ids), -1, np.int64)
@@ -155,18 +174,20 @@ class DecayedMaps:
         shares: FloatArray,
         maps: list[FloatArray],
     ) -> None:
-        """Take over fitted maps [n, n] (the list is emptied), pruned where they must be."""
+        """Take over fitted maps [n, n] (the list is emptied), made smaller where they must be."""
         size, scales = len(modelled), len(maps)
         entries = int(self._served_bytes() / (_ENTRY_BYTES * scales * max(size, 1)))
-        columns = None
+        smaller: Arrays = {}
+        values: NDArray[np.float32 | np.int8]
         if 4 * scales * size * size > self._served_bytes() and entries < size:
-            kept = [pruned(matrix, entries) for matrix in maps]
-            values = np.stack([of_scale for of_scale, _ in kept])
-            columns = np.stack([of_scale for _, of_scale in kept])
+            fits = scales * size * (size + 4) <= self._served_bytes()
+            kept = [rounded(matrix) if fits else pruned(matrix, entries) for matrix in maps]
+            values, more = (np.stack(part) for part in zip(*kept, strict=True))
+            smaller = {"steps" if fits else "columns": more}
         else:
             values = np.stack(maps) if scales > 1 else maps[0][None]
             maps.clear()
-        self._set(movie_ids, modelled, prior, np.ones(1, np.float32), values, columns)
+        self._set(movie_ids, modelled, prior, np.ones(1, np.float32), values, smaller)
         self.prior_weights = self._fill_in(shares[modelled])
 
     def _fill_in(self, shares: FloatArray) -> FloatArray:
@@ -198,12 +219,13 @@ class DecayedMaps:
         """Scores; each history gathers the rows of its films, half a millisecond at the most."""
         scores = self.baseline(np.array([len(history) for history in histories], np.int64))
         for place, history in enumerate(histories):
+            added = np.zeros(len(self.modelled), np.float32)
             for scale, _, rows, weights in self._weights(history):
-                added = self._maps[scale].sums(rows, weights)
-                if self._all:
-                    scores[place] += added
-                else:
-                    scores[place, self.modelled] += added
+                added += self._maps[scale].sums(rows, weights)
+            if self._all:
+                scores[place] += added
+            else:
+                scores[place, self.modelled] += added
         return scores
 
     def _weights(
@@ -256,15 +278,14 @@ class DecayedMaps:
             "prior_weights": self.prior_weights,
             "maps": self.maps,
         }
-        nbytes = self.maps.nbytes
-        if self.columns is not None:
-            arrays["columns"] = self.columns
-            nbytes += self.columns.nbytes
+        arrays |= self._smaller
+        nbytes = self.maps.nbytes + sum(array.nbytes for array in self._smaller.values())
         sizes = {
             "films": len(self.movie_ids),
             "modelled_films": len(self.modelled),
             "entries_per_film": self.maps.shape[2],
-            "pruned": self.columns is not None,
+            "pruned": "columns" in self._smaller,
+            "rounded": "steps" in self._smaller,
             "maps_mb": round(nbytes / 2**20, 1),
         }
         return arrays, {"algorithm": self.name, "parameters": self._parameters, **sizes}
@@ -274,7 +295,7 @@ class DecayedMaps:
         """Rebuild; the maps may stay on disk as memory maps."""
         try:
             model = cls(**card["parameters"])
-            is_pruned = bool(card.get("pruned"))
+            is_pruned, is_rounded = bool(card.get("pruned")), bool(card.get("rounded"))
         except (KeyError, TypeError, ValueError) as error:
             message = f"the card of a {cls.name} model lacks its parameters: {error}"
             raise ArtifactCorruptError(message) from error
@@ -285,8 +306,12 @@ class DecayedMaps:
         prior = checked(arrays, "prior", (films,))
         prior_weights = checked(arrays, "prior_weights", (None,))
         maps = checked(arrays, "maps", (scales, size, None if is_pruned else size))
-        columns = checked_positions(arrays, "columns", maps.shape, size) if is_pruned else None
-        model._set(movie_ids, modelled, prior, prior_weights, maps, columns)
+        smaller: Arrays = {}
+        if is_pruned:
+            smaller["columns"] = checked_positions(arrays, "columns", maps.shape, size)
+        if is_rounded:
+            smaller["steps"] = checked(arrays, "steps", (scales, size))
+        model._set(movie_ids, modelled, prior, prior_weights, maps, smaller)
         return model
 
 

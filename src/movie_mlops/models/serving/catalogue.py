@@ -1,8 +1,10 @@
 """Films and people in memory, as the API and the page show them."""
 
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,8 @@ from numpy.typing import NDArray
 
 from movie_mlops.data.tables import MOVIES
 from movie_mlops.domain.errors import MovieNotFoundError
-from movie_mlops.domain.movies import GENRES, Movie, MovieId
-from movie_mlops.models.algorithms.base import IntArray
+from movie_mlops.domain.movies import GENRES, Movie
+from movie_mlops.models.algorithms.base import FloatArray, IntArray
 
 ReadTable = Callable[[], pl.DataFrame | None]
 """Reads a whole table; None while there is none yet."""
@@ -32,20 +34,13 @@ class Person:
     taste_ko: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class FoundMovie:
-    """A film and how like the other one it is, 0 … 1."""
-
-    movie_id: MovieId
-    similarity: float
-
-
 class _Films:
     """One reading of the table, sorted by film id."""
 
     def __init__(self, frame: pl.DataFrame) -> None:
         self.frame = frame.unique("movie_id", keep="first").sort("movie_id")
         self.ids: IntArray = self.frame["movie_id"].to_numpy().astype(np.int64)
+        self._id_numbers = self.ids.data
         popular = self.frame.select(
             pl.arg_sort_by("popularity", "vote_count", descending=True)
         ).to_series()
@@ -63,8 +58,14 @@ class _Films:
         )
         self.made: dict[int, Movie] = {}
 
+    @cached_property
+    def latest(self) -> IntArray:
+        years = self.frame["year"].fill_null(0).to_numpy()
+        return self.ids[np.lexsort((self.rank, -years))]
+
     def row(self, movie_id: int) -> int | None:
-        row = int(np.searchsorted(self.ids, movie_id))
+        # bisect, because NumPy's search gives the interpreter away, and a commit may have it long
+        row = bisect_left(self._id_numbers, movie_id)
         return row if row < len(self.ids) and self.ids[row] == movie_id else None
 
     def movie(self, row: int) -> Movie:
@@ -96,6 +97,11 @@ class Catalogue:
     def movie_ids(self) -> IntArray:
         """All ids, sorted."""
         return self._films.ids
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The movies table, each film once, sorted by id."""
+        return self._films.frame
 
     def reload(self) -> None:
         """Read the table again; where there is none, what is there stays."""
@@ -153,20 +159,36 @@ class Catalogue:
                     break
         return chosen
 
-    def similar_by_genre(self, movie_id: int, limit: int) -> list[FoundMovie]:
-        """Films whose genres overlap most (Jaccard), the popular ones first among equals.
-
-        Raises:
-            MovieNotFoundError: the catalogue has no such film.
-        """
+    def ranks(self, movie_ids: IntArray) -> IntArray:
+        """Places in the order of popularity, from 0, of films that the catalogue has."""
         films = self._films
-        row = int(np.searchsorted(films.ids, self.get(movie_id).movie_id))
-        bits = films.genres[row]
-        both = np.bitwise_count(films.genres & bits)
-        likeness = both / np.maximum(np.bitwise_count(films.genres | bits), 1)
-        likeness[row] = -1.0
-        best = np.lexsort((films.rank, -likeness))[: min(limit, len(films.ids) - 1)]
-        return [FoundMovie(MovieId(int(films.ids[at])), float(likeness[at])) for at in best]
+        rows = np.minimum(np.searchsorted(films.ids, movie_ids), len(films.ids) - 1)
+        return films.rank[rows]
+
+    def of_genre(self, genre: str) -> IntArray:
+        """Ids of the films of one of `GENRES`, sorted."""
+        films = self._films
+        return films.ids[(films.genres & np.uint32(_genre_bits([genre]))) > 0]
+
+    def genre_mixes(self, movie_ids: IntArray) -> FloatArray:
+        """The films' genres in equal parts, [films, GENRES]; zeros for a film without any."""
+        films = self._films
+        rows = np.minimum(np.searchsorted(films.ids, movie_ids), max(len(films.ids) - 1, 0))
+        bits = np.where(films.ids[rows] == movie_ids, films.genres[rows], 0)
+        mixes = ((bits[:, None] >> np.arange(len(GENRES))) & 1).astype(np.float32)
+        mixes /= np.maximum(mixes.sum(axis=1, keepdims=True), 1)
+        return mixes
+
+    def genre_counts(self) -> dict[str, int]:
+        """Films per genre, of the genres that any film has."""
+        bits = self._films.genres[:, None] >> np.arange(len(GENRES)) & 1
+        counts = zip(GENRES, bits.sum(axis=0).tolist(), strict=True)
+        return {genre: count for genre, count in counts if count}
+
+    @property
+    def latest(self) -> IntArray:
+        """All ids, the newest year first; of one year, the popular ones first."""
+        return self._films.latest
 
 
 class People:

@@ -2,22 +2,25 @@
 
 import logging
 import threading
+import time
 from pathlib import Path
 
 from movie_mlops.domain.errors import ArtifactCorruptError, EngineUnavailableError
 from movie_mlops.domain.versions import Alias
 from movie_mlops.events import EventLog
-from movie_mlops.events.base import Record
-from movie_mlops.events.consumer import Consumer, ConsumerOptions, Handler
+from movie_mlops.events.base import Place, Record, next_positions
 from movie_mlops.events.schemas import USER_EVENTS, UserInteractionEvent, decode, to_interaction
 from movie_mlops.models.bundle import load_bundle, save_bundle
 from movie_mlops.models.manifest import Entry, point
 from movie_mlops.models.serving.histories import Histories
 from movie_mlops.models.serving.model_loader import ModelLoader, bundle_folder
+from movie_mlops.monitoring import metrics
 
 HISTORIES = "histories"
 """The manifest's entry that names the histories to start from."""
 _BATCH = 2_000
+_LOOK_SECONDS = 0.05  # between two looks: many events in one go cost the serving thread least
+_COMMIT_SECONDS = 5.0  # its offsets are for the lag only: a restart begins at the snapshot
 _LOG = logging.getLogger(__name__)
 
 
@@ -41,19 +44,14 @@ class HistoriesFollower:
     ) -> None:
         self._histories, self._log, self._loader = histories, log, loader
         self._serving = serving
+        self.group = group
         self._entry: Entry | None = None
         self.problem = ""
-        # its offsets are for the lag only: a restart begins at the snapshot's position
-        options = ConsumerOptions(batch=_BATCH, commit_seconds=5.0, keeps_dead_letters=False)
-        handlers: dict[type, Handler] = {UserInteractionEvent: self._on_interaction}
-        self._consumer = Consumer(log, group, (USER_EVENTS,), handlers, options)
+        self._uncommitted: dict[Place, int] = {}
+        self._committed_at = time.monotonic()
+        self._lost = metrics.DEAD_LETTERS.labels(USER_EVENTS, group)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="histories", daemon=True)
-
-    @property
-    def group(self) -> str:
-        """The consumer group of this process."""
-        return self._consumer.group
 
     def catch_up(self) -> None:
         """Load the named histories and apply every event that is in the log now.
@@ -65,9 +63,9 @@ class HistoriesFollower:
         reached = self._histories.reached
         places = self._log.end_positions([USER_EVENTS])
         self._log.seek(self.group, {place: reached.get(place, 0) for place in places})
-        while self._consumer.run_once():
+        while self._read_on():
             pass
-        self._consumer.commit()
+        self._commit()
 
     def start(self) -> None:
         """Catch up, then follow in a thread of its own until `stop`."""
@@ -77,7 +75,6 @@ class HistoriesFollower:
     def stop(self) -> None:
         """Stop following."""
         self._stop.set()
-        self._consumer.stop()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -91,13 +88,33 @@ class HistoriesFollower:
         while not self._stop.is_set():
             try:
                 self._take_snapshot()
-                self._consumer.run_once(0.2)
+                if self._read_on() < _BATCH:
+                    self._stop.wait(_LOOK_SECONDS)
             except EngineUnavailableError as error:
                 _LOG.warning("histories wait: %s", error)
                 self._stop.wait(error.retry_after_seconds)
             except Exception:  # noqa: BLE001 (following goes on whatever one event did)
                 _LOG.exception("histories could not follow the log")
                 self._stop.wait(1.0)
+
+    def _read_on(self) -> int:
+        """Take the next events in; those that this process took itself are only ticked off."""
+        records = self._log.poll(self.group, (USER_EVENTS,), _BATCH)
+        for record in records:
+            if not self._histories.has_applied(record.position):
+                self._apply(self._histories, record)
+        self._histories.advance_all(record.position for record in records)
+        self._uncommitted |= next_positions(records)
+        if time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
+            self._commit()
+        return len(records)
+
+    def _commit(self) -> None:
+        if self._uncommitted:
+            self._log.commit(self.group, self._uncommitted)
+            self._uncommitted = {}
+        metrics.EVENT_LAG.labels(self.group, USER_EVENTS).set(self.lag())
+        self._committed_at = time.monotonic()
 
     def _take_snapshot(self) -> None:
         entry = self._loader.served(HISTORIES).champion
@@ -124,19 +141,16 @@ class HistoriesFollower:
                 if not records:
                     break
                 for record in records:
-                    _apply(fresh, record)
+                    self._apply(fresh, record)
+                fresh.advance_all(record.position for record in records)
                 offset = records[-1].position.offset + 1
 
-    def _on_interaction(self, event: UserInteractionEvent, record: Record) -> None:
-        self._histories.apply(to_interaction(event, record.event_id), record.position)
-        self._histories.advance(record.position)
-
-
-def _apply(histories: Histories, record: Record) -> None:
-    try:
-        event = decode(record)
-    except Exception:  # noqa: BLE001 (the worker's group has written the dead letter)
-        return
-    if isinstance(event, UserInteractionEvent):
-        histories.apply(to_interaction(event, record.event_id), record.position)
-    histories.advance(record.position)
+    def _apply(self, histories: Histories, record: Record) -> None:
+        try:
+            event = decode(record)
+        except Exception as error:  # noqa: BLE001 (the worker's group writes the dead letter)
+            self._lost.inc()
+            _LOG.warning("group %s cannot read %s: %r", self.group, record.position, error)
+            return
+        if isinstance(event, UserInteractionEvent):
+            histories.apply(to_interaction(event, record.event_id), record.position)

@@ -1,8 +1,8 @@
 """Who saw what: the latest films of every user, in memory, kept from the event log."""
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -17,8 +17,9 @@ from movie_mlops.domain.interactions import (
     hides_film,
     is_positive,
 )
-from movie_mlops.events.base import Place, Position
-from movie_mlops.models.algorithms.base import Arrays, Card, IntArray
+from movie_mlops.events.base import Place, Position, partition_of
+from movie_mlops.events.schemas import TOPICS, USER_EVENTS
+from movie_mlops.models.algorithms.base import Arrays, Card
 from movie_mlops.models.serving.history_arrays import (
     ACT_COLUMNS,
     ARRAYS,
@@ -28,75 +29,12 @@ from movie_mlops.models.serving.history_arrays import (
     flatten,
     token_of,
 )
+from movie_mlops.models.serving.history_users import Act, User, UserHistory
+from movie_mlops.models.serving.trends import MICROSECONDS_PER_DAY, recent_viewers
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _ACTS_PER_FILM = 4  # single acts kept for undo, as a multiple of the history's length
-
-
-@dataclass(frozen=True, slots=True)
-class UserHistory:
-    """What serving knows of one user; ids are film ids.
-
-    `films` are the latest liked or watched ones, oldest first, each once; `hidden` are all that
-    must not be recommended. Two histories with one `stamp` are the same.
-    """
-
-    films: IntArray
-    hidden: IntArray
-    stamp: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Act:
-    movie: int
-    time: int
-    positive: bool
-
-
-class _User:
-    """One user who did something since the snapshot."""
-
-    def __init__(self, base: SnapshotHistories, user_id: str) -> None:
-        self.settled: dict[int, _Act] = {}  # by film; can no longer be undone
-        self.acts: dict[int, _Act] = {}  # by token of the event id
-        self.undone: dict[int, None] = {}
-        self.view: UserHistory | None = None
-        self.stamp = 0
-        span = base.span(user_id)
-        columns = (column[span].tolist() for column in base.acts)
-        for movie, time, positive, token in zip(*columns, strict=True):
-            act = _Act(movie, time, positive)
-            if token:
-                self.acts[token] = act
-            else:
-                self._settle(act)
-
-    def add(self, token: int, act: _Act, bound: int) -> bool:
-        if token in self.acts or token in self.undone:
-            return False
-        self.acts[token] = act
-        if len(self.acts) > bound:  # one user's million events must not grow without end
-            for old in list(self.acts)[: bound // 2]:
-                self._settle(self.acts.pop(old))
-        return True
-
-    def undo(self, token: int, bound: int) -> bool:
-        self.undone[token] = None  # kept for a target that arrives after its undo
-        if len(self.undone) > bound:
-            del self.undone[next(iter(self.undone))]
-        return self.acts.pop(token, None) is not None
-
-    def all_acts(self) -> list[tuple[int, _Act]]:
-        """(token or 0, act) in order of time; of one time, in order of arrival."""
-        pairs = [(0, act) for act in self.settled.values()]
-        return sorted([*pairs, *self.acts.items()], key=lambda pair: pair[1].time)
-
-    def _settle(self, act: _Act) -> None:
-        old = self.settled.pop(act.movie, None)
-        if old is not None and old.positive and (not act.positive or old.time > act.time):
-            act = old
-        self.settled[act.movie] = act
 
 
 class Histories:
@@ -107,7 +45,8 @@ class Histories:
         self._base = SnapshotHistories(
             arrays if arrays is not None else flat_arrays((), (), dict.fromkeys(ACT_COLUMNS, ()))
         )
-        self._users: dict[str, _User] = {}
+        self.trends = recent_viewers(self._base.ends, self._base.acts, _today())
+        self._users: dict[str, User] = {}
         self._lock = threading.Lock()
         self._clock = 0
         self._base_stamp = 0
@@ -188,19 +127,40 @@ class Histories:
                 user.view = self._view(user, user.stamp)
             return user.view
 
+    def without(self, user_id: str, films: Set[int]) -> UserHistory:
+        """As if these films had not been liked or watched; what is hidden stays hidden."""
+        with self._lock:
+            user = self._users.get(user_id) or User(self._base, user_id)
+            return self._view(user, user.stamp, films)
+
     def apply(self, interaction: Interaction, position: Position | None = None) -> None:
         """Take one event in; the same event again changes nothing."""
         with self._lock:
             if position is not None and position.offset >= self._reached.get(_place(position), 0):
                 self._ahead[position] = interaction
             self._apply(interaction)
+            user = self._users.get(interaction.user_id)
+            if user is not None and position is not None:
+                user.reached = max(user.reached, position.offset + 1)
+
+    def position_of(self, user_id: str) -> str:
+        """The place of the log up to which the user's history goes, as `user-events:2:17`."""
+        place = Place(USER_EVENTS, partition_of(user_id, TOPICS[USER_EVENTS]))
+        user = self._users.get(user_id)
+        own = user.reached if user is not None else 0
+        return str(Position(*place, max(self._reached.get(place, 0), own)))
 
     def advance(self, position: Position) -> None:
         """Note that everything up to and with this position was applied."""
+        self.advance_all((position,))
+
+    def advance_all(self, positions: Iterable[Position]) -> None:
+        """As `advance` for each, the lock taken once."""
         with self._lock:
-            place = _place(position)
-            self._reached[place] = max(self._reached.get(place, 0), position.offset + 1)
-            self._ahead.pop(position, None)
+            for position in positions:
+                place = _place(position)
+                self._reached[place] = max(self._reached.get(place, 0), position.offset + 1)
+                self._ahead.pop(position, None)
 
     def has_applied(self, position: Position) -> bool:
         """Whether the event at this position is in here."""
@@ -213,6 +173,7 @@ class Histories:
         """
         with self._lock:
             self._base, self._users = fresh._base, fresh._users  # noqa: SLF001 (same class)
+            self.trends = fresh.trends
             for place, offset in fresh._reached.items():  # noqa: SLF001 (same class)
                 self._reached[place] = max(offset, self._reached.get(place, 0))
             self._clock += 1
@@ -229,33 +190,44 @@ class Histories:
             return
         user = self._users.get(interaction.user_id)
         if user is None:
-            user = self._users[interaction.user_id] = _User(self._base, interaction.user_id)
+            user = self._users[interaction.user_id] = User(self._base, interaction.user_id)
             user.stamp = self._base_stamp
         bound = _ACTS_PER_FILM * self.length
+        act: Act | None
         if kind is InteractionType.UNDO:
-            changed = user.undo(token_of(interaction.target_event_id or ""), bound)
+            act = user.undo(token_of(interaction.target_event_id or ""), bound)
+            self._count(user, act, -1)
         else:
-            time = (interaction.timestamp - _EPOCH) // _MICROSECOND
-            act = _Act(interaction.movie_id, time, is_positive(kind, interaction.rating))
-            changed = user.add(token_of(interaction.event_id), act, bound)
-        if changed:
+            at = (interaction.timestamp - _EPOCH) // _MICROSECOND
+            act = Act(interaction.movie_id, at, is_positive(kind, interaction.rating))
+            if not user.add(token_of(interaction.event_id), act, bound):
+                return
+            self._count(user, act, 1)
+        if act is not None:
             self._clock += 1
             user.stamp, user.view = self._clock, None
+
+    def _count(self, user: User, act: Act | None, amount: int) -> None:
+        """Keep the day's viewers in step with an act that was just added or taken away."""
+        if act is not None and act.positive:
+            day = act.time // MICROSECONDS_PER_DAY
+            if user.times_watched(act.movie, day) == (1 if amount > 0 else 0):
+                self.trends.add(day, act.movie, amount, _today())
 
     def _of_snapshot(self, user_id: str) -> UserHistory:
         span = self._base.span(user_id)
         all_movies, _, positive, tokens = self._base.acts
         if tokens[span].any():  # single acts: a film may stand there more than once
-            return self._view(_User(self._base, user_id), self._base_stamp)
+            return self._view(User(self._base, user_id), self._base_stamp)
         movies = all_movies[span]
         return UserHistory(movies[positive[span]][-self.length :], movies, self._base_stamp)
 
-    def _view(self, user: _User, stamp: int) -> UserHistory:
+    def _view(self, user: User, stamp: int, left_out: Set[int] = frozenset()) -> UserHistory:
         films: dict[int, None] = {}
         hidden: dict[int, None] = {}
         for _, act in user.all_acts():
             hidden[act.movie] = None
-            if act.positive:
+            if act.positive and act.movie not in left_out:
                 films.pop(act.movie, None)
                 films[act.movie] = None
         latest = np.fromiter(films, np.int64, len(films))[-self.length :]
@@ -266,7 +238,7 @@ class Histories:
         rows: list[tuple[int, int, bool, int]] = []
         ends: list[int] = []
         for name in names:
-            user = self._users.get(name) or _User(self._base, name)
+            user = self._users.get(name) or User(self._base, name)
             rows += [(act.movie, act.time, act.positive, token) for token, act in user.all_acts()]
             ends.append(len(rows))
         columns = zip(*rows, strict=True) if rows else ((),) * len(ACT_COLUMNS)
@@ -276,3 +248,7 @@ class Histories:
 
 def _place(position: Position) -> Place:
     return Place(position.topic, position.partition)
+
+
+def _today() -> int:
+    return int(time.time()) // 86_400

@@ -25,7 +25,7 @@ class SnapshotHistories:
         starts = [0, *ends[:-1]] if ends else []
         names = [blob[start:end].decode() for start, end in zip(starts, ends, strict=True)]
         self.rows = {name: row for row, name in enumerate(names)}
-        self._ends = arrays["ends"].tolist()
+        self.ends = arrays["ends"].tolist()
         self.acts = [np.asarray(arrays[f"{name}"]) for name in ACT_COLUMNS]
 
     def span(self, user_id: str) -> slice:
@@ -33,7 +33,7 @@ class SnapshotHistories:
         row = self.rows.get(user_id)
         if row is None:
             return slice(0, 0)
-        return slice(self._ends[row - 1] if row else 0, self._ends[row])
+        return slice(self.ends[row - 1] if row else 0, self.ends[row])
 
 
 def acts_by_film(interactions: pl.DataFrame) -> pl.DataFrame:

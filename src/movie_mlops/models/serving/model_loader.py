@@ -116,7 +116,12 @@ class ModelLoader:
             if held_name == name and held.entry == entry:
                 return held  # a challenger that became champion
         arrays, card = load_bundle(bundle_folder(self._serving, entry), entry.card_sha256)
-        model = self._load(arrays, card)
+        try:
+            model = self._load(arrays, card)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            # what another release of an algorithm wrote must not stop this one from serving
+            message = f"bundle {entry.path} cannot be read: {error!r}"
+            raise ArtifactCorruptError(message) from error
         if not isinstance(model, _PROTOCOLS[name]):
             message = f"bundle {entry.path} is no model for {name}"
             raise ArtifactCorruptError(message)

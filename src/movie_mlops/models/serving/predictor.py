@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,6 +13,13 @@ from movie_mlops.domain.versions import MOVIE_PREDICTOR
 from movie_mlops.models.algorithms.base import RatingRegressor, RatingRows
 from movie_mlops.models.serving.model_loader import ModelLoader
 from movie_mlops.monitoring import metrics
+
+_SECONDS = metrics.MODEL_SECONDS.labels(MOVIE_PREDICTOR)
+
+
+@lru_cache(maxsize=64)
+def _counter(version: str) -> metrics.Counter:
+    return metrics.MODEL_PREDICTIONS.labels(MOVIE_PREDICTOR, version, "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +55,8 @@ class RatingService:
         model: RatingRegressor = loaded.model
         version = loaded.entry.version
         found = model.predict(_rows(films))
-        metrics.MODEL_SECONDS.labels(MOVIE_PREDICTOR).observe(time.perf_counter() - start)
-        metrics.MODEL_PREDICTIONS.labels(MOVIE_PREDICTOR, version, "model").inc(len(films))
+        _SECONDS.observe(time.perf_counter() - start)
+        _counter(version).inc(len(films))
         columns = (found.rating, found.low, found.high, found.in_range)
         return [
             RatingPrediction(rating, low, high, model.level, in_range, version)

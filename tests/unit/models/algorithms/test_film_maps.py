@@ -5,7 +5,7 @@ import pytest
 
 from movie_mlops.models.algorithms import create, load
 from movie_mlops.models.algorithms.base import TrainingHistories
-from movie_mlops.models.algorithms.film_maps import FilmMap, pruned
+from movie_mlops.models.algorithms.film_maps import FilmMap, pruned, rounded
 from movie_mlops.models.training.trainer import fit_measured
 
 MANY = 30_000
@@ -26,7 +26,9 @@ def test_sums_are_those_of_the_matrix() -> None:
     matrix = rng.standard_normal((150, 150)).astype(np.float32)
     rows, weights = rng.integers(0, 150, 140), rng.random(140).astype(np.float32)
     dense = FilmMap(matrix)
-    np.testing.assert_allclose(dense.sums(rows, weights), weights @ matrix[rows], rtol=1e-4)
+    np.testing.assert_allclose(
+        dense.sums(rows, weights), weights @ matrix[rows], rtol=1e-4, atol=1e-4
+    )
     assert dense.sums(rows[:0], weights[:0]).tolist() == [0] * 150
     thin = FilmMap(*pruned(matrix, 20))
     kept = np.zeros_like(matrix)
@@ -61,6 +63,30 @@ def test_thirty_thousand_films_stay_within_the_budget(name: str, many: TrainingH
     total = again.contributions(history, int(history[0])).sum() + again.baseline(80)[history[0]]
     assert total == pytest.approx(scores[0, history[0]], rel=1e-3, abs=1e-4)
     assert np.isfinite(np.delete(again.similar(3), 3)).all()
+
+
+def test_rounded_maps_are_near_and_still_add_up(many: TrainingHistories) -> None:
+    rng = np.random.default_rng(1)
+    matrix = rng.standard_normal((150, 150)).astype(np.float32)
+    matrix[3] = 0
+    values, steps = rounded(matrix)
+    coarse, near = FilmMap(values, steps=steps), values * steps[:, None]
+    assert np.abs(near - matrix).max() <= np.abs(matrix).max() / 127 / 2 * 1.001
+    rows, weights = rng.integers(0, 150, 140), rng.random(140).astype(np.float32)
+    np.testing.assert_allclose(coarse.sums(rows, weights), weights @ near[rows], rtol=1e-3)
+    columns = np.array([7, 3, 149, 7])
+    np.testing.assert_allclose(coarse.entries(rows, columns), near[rows][:, columns].T, rtol=1e-6)
+    fitted = [
+        create("sequence_linear", max_memory_mb=mb, training_memory_mb=260.0).fit(many)
+        for mb in (64.0, 1.5)
+    ]
+    assert [model.artifact()[1]["rounded"] for model in fitted] == [False, True]
+    history = many.of(5)
+    scores = load(*fitted[1].artifact()).score([history])[0]
+    assert np.corrcoef(scores, fitted[0].score([history])[0])[0, 1] > 0.99
+    gave = fitted[1].contributions(history, int(history[0])).sum()
+    total = gave + fitted[1].baseline(80)[history[0]]
+    assert total == pytest.approx(scores[history[0]], rel=1e-3, abs=1e-4)
 
 
 def test_pruned_maps_model_more_films_than_dense_ones(many: TrainingHistories) -> None:

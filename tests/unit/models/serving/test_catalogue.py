@@ -6,6 +6,7 @@ import pytest
 from tests.houses import FILMS, movies, people
 
 from movie_mlops.domain.errors import MovieNotFoundError
+from movie_mlops.domain.movies import GENRES
 from movie_mlops.models.serving.catalogue import Catalogue, People
 
 NOTHING = np.empty(0, np.int64)
@@ -64,12 +65,20 @@ def test_the_popular_films_come_in_order_without_the_hidden(catalogue: Catalogue
     assert len(catalogue.popular(1000, NOTHING)) == FILMS
 
 
-def test_likeness_by_genre_never_names_the_film_itself(catalogue: Catalogue) -> None:
-    found = catalogue.similar_by_genre(1, 5)
-    assert found[0].similarity == 1.0
-    assert all(film.movie_id % 2 == 1 for film in found)
-    assert 1 not in {film.movie_id for film in found}
-    assert len(catalogue.similar_by_genre(1, 1000)) == FILMS - 1
+def test_genres_as_films_mixes_and_counts(catalogue: Catalogue) -> None:
+    comedies = catalogue.of_genre("Comedy")
+    assert {1, 3, 5} <= set(comedies.tolist())
+    assert catalogue.genre_counts()["Comedy"] == len(comedies)
+    assert "Western" not in catalogue.genre_counts()
+    mixes = catalogue.genre_mixes(np.array([1, 999_999]))
+    assert mixes.sum(axis=1).tolist() == [1.0, 0.0]
+    assert mixes[0, GENRES.index("Comedy")] == 0.5
+
+
+def test_the_latest_films_come_first_and_of_a_year_the_popular_ones(catalogue: Catalogue) -> None:
+    years = [catalogue.get(film).year or 0 for film in catalogue.latest.tolist()]
+    assert years == sorted(years, reverse=True)
+    assert catalogue.ranks(np.array([1, 2, FILMS])).tolist() == [0, 1, FILMS - 1]
 
 
 def test_a_table_that_is_not_there_yet_is_an_empty_catalogue() -> None:

@@ -163,7 +163,8 @@ def test_a_restart_in_the_middle_changes_nothing(
 ) -> None:
     acts = [
         act(number, movie, kind, user, hours, target_event_id=f"e{number - 1}")
-        for number, movie, kind, user, hours in rows
+        # an undo that comes before its target is not in the arrays: it is forgotten by a restart
+        for number, movie, kind, user, hours in sorted(rows)
     ]
     through = Histories.from_arrays(*SNAPSHOT, LENGTH)
     restarted = Histories.from_arrays(*SNAPSHOT, LENGTH)

@@ -2,11 +2,15 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.houses import FILMS, START, interactions, movies, serve
 
@@ -22,8 +26,9 @@ from movie_mlops.models.manifest import Entry, point, roll_back
 from movie_mlops.models.serving.catalogue import Catalogue
 from movie_mlops.models.serving.follower import HISTORIES, HistoriesFollower, write_histories
 from movie_mlops.models.serving.histories import Histories
-from movie_mlops.models.serving.model_loader import ModelLoader
+from movie_mlops.models.serving.model_loader import LoadedModel, ModelLoader
 from movie_mlops.models.serving.predictor import MovieFacts, RatingService
+from movie_mlops.models.serving.ranking import best_of
 from movie_mlops.models.serving.recommender import ANONYMOUS, RecommendationService
 
 LENGTH = 50
@@ -97,6 +102,23 @@ class Broken:
         return cls(float("nan"))
 
 
+class OneByOne:
+    """A model that explains one film at a time."""
+
+    def __init__(self, model: Any) -> None:
+        self._model, self.movie_ids, self.asked = model, model.movie_ids, 0
+        self.score = model.score
+
+    def contributions(self, history: NDArray[Any], item: int) -> NDArray[Any]:
+        self.asked += 1
+        return np.asarray(self._model.contributions(history, item))
+
+
+def serving_only(loaded: LoadedModel) -> Any:
+    """A loader that has this model and nothing else."""
+    return SimpleNamespace(get=lambda *_: loaded)
+
+
 def test_a_known_viewer_gets_unseen_films_of_their_taste(
     service: RecommendationService, histories: Histories
 ) -> None:
@@ -127,6 +149,31 @@ def test_a_newcomer_gets_popularity_and_the_first_like_makes_it_personal(
     assert liked not in {item.movie_id for item in after.items}
     histories.apply(act(2, after.items[0].movie_id, "dislike"))
     assert after.items[0] not in service.recommend(UserId("new"), 10).items
+
+
+@given(
+    scores=st.lists(st.sampled_from([-np.inf, 0.0, 1.0, 2.0, 3.0, 4.5]), max_size=700),
+    k=st.integers(1, 100),
+)
+def test_the_best_are_the_best_and_of_equals_the_first(scores: list[float], k: int) -> None:
+    order = sorted(range(len(scores)), key=lambda at: (-scores[at], at))
+    best = [at for at in order if scores[at] > -np.inf][:k]
+    assert best_of(np.array(scores, np.float32), k) == best
+
+
+def test_a_model_that_explains_one_by_one_gives_the_same_reasons(
+    loader: ModelLoader, histories: Histories
+) -> None:
+    at_once = RecommendationService(loader, histories, Catalogue(movies))
+    expected = [at_once.recommend(UserId(str(user)), 10).items for user in range(1, 20)]
+    loaded = loader.get(MOVIE_RECOMMENDER)
+    assert loaded is not None
+    slow = OneByOne(loaded.model)
+    one_by_one = RecommendationService(
+        serving_only(replace(loaded, model=slow)), histories, Catalogue(movies)
+    )
+    assert [one_by_one.recommend(UserId(str(user)), 10).items for user in range(1, 20)] == expected
+    assert slow.asked >= 19 * 10
 
 
 def test_who_has_seen_everything_gets_an_empty_list(

@@ -42,6 +42,7 @@ def test_the_same_model_again_is_refused() -> None:
 
 
 def test_better_on_the_whole_but_worse_for_a_segment_is_refused_and_names_it() -> None:
+    """Fault 40."""
     light = np.arange(400) < 100
     verdict = decide(np.where(light, -0.1, 0.2), {"light users": light, "heavy users": ~light})
     assert not verdict.passed

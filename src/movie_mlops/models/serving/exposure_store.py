@@ -1,0 +1,240 @@
+"""The file in which all API processes of a home keep who was shown what, and tests their users."""
+
+import fcntl
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from movie_mlops.domain.errors import EngineUnavailableError
+
+KEPT_SECONDS = 24 * 3600.0
+KEPT_RECORDS = 1_000_000
+KEPT_SUBJECTS = 1_000_000
+_BUSY_SECONDS = 2.0
+_LOOK_INSTRUCTIONS = 1_000  # of SQLite's machine between two looks at the clock
+_PRUNED_AT_ONCE = 1_000
+
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS batches ("
+    " number INTEGER PRIMARY KEY AUTOINCREMENT, begin_ms INTEGER NOT NULL,"
+    " end_ms INTEGER NOT NULL, worker TEXT NOT NULL, records INTEGER NOT NULL, body BLOB NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS batch_ends ON batches (end_ms)",
+    "CREATE TABLE IF NOT EXISTS kept (one INTEGER PRIMARY KEY CHECK (one = 1), records INTEGER)",
+    "INSERT OR IGNORE INTO kept VALUES (1, 0)",
+    "CREATE TRIGGER IF NOT EXISTS batch_added AFTER INSERT ON batches"
+    " BEGIN UPDATE kept SET records = records + NEW.records; END",
+    "CREATE TRIGGER IF NOT EXISTS batch_removed AFTER DELETE ON batches"
+    " BEGIN UPDATE kept SET records = records - OLD.records; END",
+    "CREATE TABLE IF NOT EXISTS experiments ("
+    " name TEXT PRIMARY KEY, definition BLOB NOT NULL, started_ms INTEGER NOT NULL,"
+    " changed INTEGER NOT NULL DEFAULT 0, joined_ms INTEGER NOT NULL DEFAULT 0,"
+    " subjects INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS arms ("
+    " experiment TEXT NOT NULL, arm TEXT NOT NULL, version TEXT NOT NULL,"
+    " exposures INTEGER NOT NULL, PRIMARY KEY (experiment, arm, version)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS subjects ("
+    " experiment TEXT NOT NULL, subject BLOB NOT NULL, arm TEXT NOT NULL,"
+    " first_ms INTEGER NOT NULL, crossed INTEGER NOT NULL DEFAULT 0,"
+    " converted INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (experiment, subject)) WITHOUT ROWID",
+    "CREATE TRIGGER IF NOT EXISTS subject_added AFTER INSERT ON subjects BEGIN"
+    " UPDATE experiments SET subjects = subjects + 1 WHERE name = NEW.experiment; END",
+)
+_ADD_SUBJECT = (
+    "INSERT INTO subjects (experiment, subject, arm, first_ms) SELECT ?1, ?2, ?3, ?4"  # noqa: S608 (ours)
+    f" FROM experiments WHERE name = ?1 AND subjects < {KEPT_SUBJECTS}"
+    " ON CONFLICT DO UPDATE SET crossed = max(crossed, arm <> excluded.arm),"
+    " first_ms = min(first_ms, excluded.first_ms)"
+)
+_ADD_EXPOSURES = (
+    "INSERT INTO arms VALUES (?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET exposures = exposures + excluded.exposures"
+)
+_OLDEST_TOO_MANY = (
+    "DELETE FROM batches WHERE number IN (SELECT number FROM (SELECT number,"  # noqa: S608 (ours)
+    " sum(records) OVER (ORDER BY number) - records AS before FROM"
+    f" (SELECT number, records FROM batches ORDER BY number LIMIT {_PRUNED_AT_ONCE}))"
+    " WHERE before < ?)"
+)
+
+
+class Batch(NamedTuple):
+    """What one process showed within a moment; times are milliseconds since 1970.
+
+    `subjects` are (test, subject, arm, first time), `exposures` (test, arm, version, count).
+    """
+
+    begin_ms: int
+    end_ms: int
+    records: int
+    body: bytes
+    subjects: Sequence[tuple[str, bytes, str, int]] = ()
+    exposures: Sequence[tuple[str, str, str, int]] = ()
+
+
+class ExposureStore:
+    """One SQLite file; every call opens it anew but `write`, which one thread makes.
+
+    A kill loses nothing that was written; a power cut may lose the last moments. What is
+    deleted is overwritten. `kept_records` bounds the records of all processes together.
+    """
+
+    def __init__(self, path: Path, worker: str, kept_records: int = KEPT_RECORDS) -> None:
+        self._path, self._worker, self._kept_records = path, worker, kept_records
+        self._lock: IO[str] | None = None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._translated():
+            self._writer = self._connect()
+            _with_patience(lambda: _furnish(self._writer))
+
+    def write(self, batch: Batch) -> None:
+        """Store one batch, all or nothing.
+
+        Raises:
+            EngineUnavailableError: the file cannot be written now.
+        """
+        row = (batch.begin_ms, batch.end_ms, self._worker, batch.records, batch.body)
+        insert = (
+            "INSERT INTO batches (begin_ms, end_ms, worker, records, body) VALUES (?, ?, ?, ?, ?)"
+        )
+        with self._translated():
+            if not batch.subjects and not batch.exposures:
+                self._writer.execute(insert, row)  # one statement, one wait for the interpreter
+                return
+            with _transaction(self._writer):
+                self._writer.execute(insert, row)
+                self._writer.executemany(_ADD_SUBJECT, batch.subjects)
+                self._writer.executemany(_ADD_EXPOSURES, batch.exposures)
+
+    def prune(self) -> None:
+        """Drop what is too old or too much.
+
+        Raises:
+            EngineUnavailableError: the file cannot be written now.
+        """
+        oldest = round(1000 * (time.time() - KEPT_SECONDS))
+        with self._translated():
+            self._writer.execute("DELETE FROM batches WHERE end_ms < ?", (oldest,))
+            for _ in range(100):
+                [(records,)] = self._writer.execute("SELECT records FROM kept")
+                if records <= self._kept_records:
+                    return
+                self._writer.execute(_OLDEST_TOO_MANY, (records - self._kept_records,))
+
+    def bodies(
+        self, request_id: str, between_ms: tuple[int, int] | None, limit_seconds: float
+    ) -> Iterator[bytes]:
+        """Bodies that hold the text: of a span of time from its begin on, or the newest first.
+
+        Ends without a word when the time is up; nothing older than a day is looked at.
+        """
+        oldest = round(1000 * (time.time() - KEPT_SECONDS))
+        begin, end = between_ms or (oldest, 2**62)
+        order = "end_ms" if between_ms else "end_ms DESC"
+        query = (
+            "SELECT body FROM batches WHERE end_ms BETWEEN ? AND ? AND instr(body, ?) > 0"  # noqa: S608 (ours)
+            f" ORDER BY {order}"
+        )
+        give_up = time.monotonic() + limit_seconds
+        with self._translated(), closing(self._connect()) as reader:
+            reader.set_progress_handler(lambda: time.monotonic() > give_up, _LOOK_INSTRUCTIONS)
+            with suppress(sqlite3.OperationalError):  # interrupted by the clock
+                for (body,) in reader.execute(
+                    query, (max(begin, oldest), end, request_id.encode())
+                ):
+                    yield body
+
+    def lead(self) -> bool:
+        """Whether this process joins outcomes: the first one that asks does, until it ends."""
+        if self._lock is None:
+            stream = self._path.with_suffix(".lock").open("a")
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.close()
+            else:
+                self._lock = stream
+        return self._lock is not None
+
+    def close(self) -> None:
+        """Close the file and let another process lead."""
+        self._writer.close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def rows(self, query: str, arguments: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """What a query of the file finds.
+
+        Raises:
+            EngineUnavailableError: the file cannot be read now.
+        """
+        with self.reading() as connection:
+            return connection.execute(query, arguments).fetchall()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read with; raises as `rows` does."""
+        with self._translated(), closing(self._connect()) as connection:
+            yield connection
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """A connection within one transaction.
+
+        Raises:
+            EngineUnavailableError: the file cannot be written now.
+        """
+        with self._translated(), closing(self._connect()) as connection, _transaction(connection):
+            yield connection
+
+    def _connect(self) -> sqlite3.Connection:
+        made = sqlite3.connect(
+            self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        made.execute("PRAGMA synchronous = NORMAL")
+        made.execute("PRAGMA secure_delete = ON")
+        return made
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            message = f"the exposures in {self._path} do not answer: {error}"
+            raise EngineUnavailableError(message) from error
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _furnish(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    with _transaction(connection):
+        for statement in _SCHEMA:
+            connection.execute(statement)
+
+
+def _with_patience(work: Callable[[], object]) -> None:
+    """Another process may switch or create at this moment, and SQLite does not wait for that."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            work()
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return

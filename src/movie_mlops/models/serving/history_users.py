@@ -1,0 +1,86 @@
+"""One user's acts since the snapshot: single ones that may be undone, and settled ones."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from movie_mlops.models.algorithms.base import IntArray
+from movie_mlops.models.serving.history_arrays import SnapshotHistories
+from movie_mlops.models.serving.trends import MICROSECONDS_PER_DAY
+
+
+@dataclass(frozen=True, slots=True)
+class UserHistory:
+    """What serving knows of one user; ids are film ids.
+
+    `films` are the latest liked or watched ones, oldest first, each once; `hidden` are all that
+    must not be recommended. Two histories with one `stamp` are the same.
+    """
+
+    films: IntArray
+    hidden: IntArray
+    stamp: int
+
+
+class Act(NamedTuple):  # made by the dozen when a user comes back: a tuple is made fastest
+    """One film hidden at a time (microseconds since 1970), liked or watched when positive."""
+
+    movie: int
+    time: int
+    positive: bool
+
+
+class User:
+    """One user who did something since the snapshot."""
+
+    def __init__(self, base: SnapshotHistories, user_id: str) -> None:
+        self.settled: dict[int, Act] = {}  # by film; can no longer be undone
+        self.acts: dict[int, Act] = {}  # by token of the event id
+        self.undone: dict[int, None] = {}
+        self.view: UserHistory | None = None
+        self.stamp = 0
+        self.reached = 0  # the offset behind the last event that this process took itself
+        span = base.span(user_id)
+        movies, times, positive, tokens = (column[span].tolist() for column in base.acts)
+        acts = list(map(Act, movies, times, positive))
+        if not any(tokens):  # then each film stands there once
+            self.settled = dict(zip(movies, acts, strict=True))
+            return
+        for act, token in zip(acts, tokens, strict=True):
+            if token:
+                self.acts[token] = act
+            else:
+                self._settle(act)
+
+    def add(self, token: int, act: Act, bound: int) -> bool:
+        """Take an act in; whether it was new. More than `bound` single acts: old ones settle."""
+        if token in self.acts or token in self.undone:
+            return False
+        self.acts[token] = act
+        if len(self.acts) > bound:  # one user's million events must not grow without end
+            for old in list(self.acts)[: bound // 2]:
+                self._settle(self.acts.pop(old))
+        return True
+
+    def undo(self, token: int, bound: int) -> Act | None:
+        """Take the act away and return it; None where there is none yet, or none any more."""
+        self.undone[token] = None  # kept for a target that arrives after its undo
+        if len(self.undone) > bound:
+            del self.undone[next(iter(self.undone))]
+        return self.acts.pop(token, None)
+
+    def times_watched(self, movie: int, day: int) -> int:
+        """How many positive acts with this film there are on this day (days since 1970)."""
+        acts = [act for act in self.acts.values() if act.movie == movie]
+        acts += [self.settled[movie]] if movie in self.settled else []
+        return sum(act.positive and act.time // MICROSECONDS_PER_DAY == day for act in acts)
+
+    def all_acts(self) -> list[tuple[int, Act]]:
+        """(token or 0, act) in order of time; of one time, in order of arrival."""
+        pairs = [(0, act) for act in self.settled.values()]
+        return sorted([*pairs, *self.acts.items()], key=lambda pair: pair[1].time)
+
+    def _settle(self, act: Act) -> None:
+        old = self.settled.pop(act.movie, None)
+        if old is not None and old.positive and (not act.positive or old.time > act.time):
+            act = old
+        self.settled[act.movie] = act

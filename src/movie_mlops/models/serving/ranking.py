@@ -1,0 +1,66 @@
+"""Where films stand in a model, which of them may be shown, and which have the best scores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from movie_mlops.models.algorithms.base import FloatArray, IntArray, Recommender
+from movie_mlops.models.serving.catalogue import Catalogue
+from movie_mlops.models.serving.model_loader import LoadedModel
+
+_KEPT_MASKS = 8
+_BLOCK = 64  # scores whose best one stands for them when the best of all are looked for
+
+
+class Shown:
+    """Which of a model's films the catalogue still has."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._gone: dict[tuple[str, int], NDArray[np.int64]] = {}
+
+    def hide(self, scores: FloatArray, loaded: LoadedModel, hidden: IntArray) -> None:
+        """Set the scores of these films, and of those that are gone, to -inf, in place."""
+        scores[positions(loaded.model, hidden)] = -np.inf
+        scores[self._not_shown(loaded)] = -np.inf
+
+    def _not_shown(self, loaded: LoadedModel) -> NDArray[np.int64]:
+        """Positions of the model's films that the catalogue does not have any more."""
+        key = (loaded.entry.card_sha256, self._catalogue.version)
+        gone = self._gone.get(key)
+        if gone is None:
+            shown = np.isin(loaded.model.movie_ids, self._catalogue.movie_ids)
+            gone = np.flatnonzero(~shown)
+            if len(self._gone) >= _KEPT_MASKS:
+                self._gone.clear()
+            self._gone[key] = gone
+        return gone
+
+
+def positions(model: Recommender, movie_ids: IntArray) -> NDArray[np.int64]:
+    """Where these films stand in the model's vocabulary; those it does not know are left out."""
+    vocabulary = np.asarray(model.movie_ids)
+    if not len(vocabulary) or not len(movie_ids):
+        return np.empty(0, np.int64)
+    at = np.minimum(np.searchsorted(vocabulary, movie_ids), len(vocabulary) - 1)
+    known: NDArray[np.int64] = at[vocabulary[at] == movie_ids]
+    return known
+
+
+def best_of(scores: FloatArray | NDArray[Any], k: int) -> Sequence[int]:
+    """Positions of the k best finite scores, the best first, of equals the first film first."""
+    blocks = len(scores) // _BLOCK
+    candidates = np.arange(len(scores))
+    if k < blocks:
+        # At least k scores reach the k-th best of the blocks' best, so the k best all do
+        tops = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
+        candidates = np.flatnonzero(scores >= np.partition(tops, blocks - k)[blocks - k])
+    elif k < len(scores):
+        candidates = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[-k])
+    chosen = scores[candidates]
+    finite = np.isfinite(chosen)
+    candidates, chosen = candidates[finite], chosen[finite]
+    best: list[int] = candidates[np.argsort(-chosen, kind="stable")[:k]].tolist()
+    return best
