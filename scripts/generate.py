@@ -91,13 +91,14 @@ def events() -> str:
             f"`{kind.name}`",
             f"`{kind.topic}`",
             f"`{kind.key_field}`",
-            (kind.struct.__doc__ or "").strip(),
+            " ".join((kind.struct.__doc__ or "").split()),
+            ", ".join(f"`{name}`" for name in kind.struct.__struct_fields__),
         )
         for kind in EVENT_TYPES
     ]
     return "\n\n".join(
         ["# Events", "## Topics", table(("topic", "partitions"), topics),
-         "## Types", table(("type", "topic", "key", "meaning"), types)]
+         "## Types", table(("type", "topic", "key", "meaning", "fields"), types)]
     )  # fmt: skip
 
 

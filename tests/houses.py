@@ -22,7 +22,9 @@ from movie_mlops.models.algorithms import create, load
 from movie_mlops.models.algorithms.base import RatingRows, TrainingHistories
 from movie_mlops.models.bundle import save_bundle
 from movie_mlops.models.manifest import Entry, point
+from movie_mlops.models.serving.audience import Plan, make_audience
 from movie_mlops.models.serving.catalogue import Catalogue, People
+from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.models.serving.follower import HistoriesFollower, write_histories
 from movie_mlops.models.serving.histories import Histories
 from movie_mlops.models.serving.model_loader import ModelLoader
@@ -30,6 +32,7 @@ from movie_mlops.models.serving.posters import Posters
 from movie_mlops.models.serving.predictor import RatingService
 from movie_mlops.models.serving.recommender import RecommendationService
 from movie_mlops.models.serving.services import ApiServices
+from movie_mlops.models.serving.shelves import Shelves
 from movie_mlops.monitoring.logs import AccessLog, RotatingFile
 from movie_mlops.settings import Settings
 
@@ -123,6 +126,7 @@ def api_services(settings: Settings) -> ApiServices:
     loader = ModelLoader(serving, load, poll_seconds=0.02)
     histories = Histories(settings.history_length)
     catalogue = Catalogue(movies)
+    recommender = RecommendationService(loader, histories, catalogue)
     return ApiServices(
         log=log,
         catalogue=catalogue,
@@ -131,8 +135,17 @@ def api_services(settings: Settings) -> ApiServices:
         loader=loader,
         histories=histories,
         follower=HistoriesFollower(histories, log, loader, serving, "api-0"),
-        recommender=RecommendationService(loader, histories, catalogue),
+        recommender=recommender,
+        shelves=Shelves(recommender, histories, catalogue),
         ratings=RatingService(loader),
+        audience=make_audience(
+            ExposureStore(settings.home / "var" / "exposures.db", "api-0"),
+            Plan(settings.running_experiment, settings.shadow_share),
+            log,
+            loader,
+            recommender,
+            histories,
+        ),
         access_log=AccessLog(RotatingFile(settings.home / "access.log")),
     )
 
@@ -177,7 +190,7 @@ def serve_ratings(serving: Path) -> Entry:
     )
     ratings = 4 + rows.runtime_minutes / 60 + rng.normal(0, 0.3, count)
     with threadpool_limits(1):  # OpenMP threads spin for a minute when the cores are taken
-        model = create("boosted").fit(rows, ratings)
+        model = create("boosted", rounds=60).fit(rows, ratings)
     sha256 = save_bundle(serving / MOVIE_PREDICTOR / "1", *model.artifact())
     entry = Entry("1", f"{MOVIE_PREDICTOR}/1", sha256, snapshot="snapshot-1", algorithm="boosted")
     point(serving, MOVIE_PREDICTOR, Alias.CHAMPION, entry)

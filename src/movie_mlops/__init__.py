@@ -7,12 +7,16 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {
+    "ABTestManager": "bootstrap",
     "DataVersionManager": "data.versions",
     "MoviePredictor": "models.algorithms.numpy_mlp",
     "SimpleDataLoader": "models.algorithms.numpy_mlp",
     "SimpleModelRegistry": "bootstrap",
     "TMDBCrawler": "bootstrap",
     "TMDBPreProcessor": "data.processors.watch_log",
+    "count_parameters": "models.algorithms.neural_cf",
+    "create_model": "models.algorithms.neural_cf",
+    "get_data_loaders": "bootstrap",
     "get_datasets": "bootstrap",
     "get_model_registry": "bootstrap",
     "init_seed": "models.algorithms.numpy_mlp",

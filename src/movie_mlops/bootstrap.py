@@ -26,7 +26,10 @@ from movie_mlops.models.algorithms import BOUNDED_BY_MEMORY
 from movie_mlops.models.algorithms.numpy_mlp import FEATURES, WatchLogDataset, split_watch_log
 from movie_mlops.models.manifest import read_manifest
 from movie_mlops.models.registry import ModelRegistry
+from movie_mlops.models.serving.ab_testing import ABTestManager as _ABTestManager
+from movie_mlops.models.serving.audience import Plan, make_audience
 from movie_mlops.models.serving.catalogue import Catalogue, People
+from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.models.serving.follower import HistoriesFollower
 from movie_mlops.models.serving.histories import Histories
 from movie_mlops.models.serving.model_loader import ModelLoader
@@ -34,6 +37,7 @@ from movie_mlops.models.serving.posters import Posters
 from movie_mlops.models.serving.predictor import RatingService
 from movie_mlops.models.serving.recommender import RecommendationService
 from movie_mlops.models.serving.services import ApiServices
+from movie_mlops.models.serving.shelves import Shelves
 from movie_mlops.models.training.selection import Limits
 from movie_mlops.models.training.tuning import read_tuned
 from movie_mlops.monitoring.logs import AccessLog, RotatingFile, configure_logging
@@ -240,6 +244,7 @@ def open_api_services(settings: Settings) -> ApiServices:
     catalogue = Catalogue(lambda: read_if_there(lake, "movies"))
     histories = Histories(settings.history_length)
     group = f"api-{take_slot(settings.home / 'var' / 'slots')}"
+    recommender = RecommendationService(loader, histories, catalogue)
     return ApiServices(
         log=log,
         catalogue=catalogue,
@@ -248,10 +253,24 @@ def open_api_services(settings: Settings) -> ApiServices:
         loader=loader,
         histories=histories,
         follower=HistoriesFollower(histories, log, loader, serving, group),
-        recommender=RecommendationService(loader, histories, catalogue),
+        recommender=recommender,
+        shelves=Shelves(recommender, histories, catalogue),
         ratings=RatingService(loader),
+        audience=make_audience(
+            ExposureStore(exposures_path(settings), group),
+            Plan(settings.running_experiment, settings.shadow_share),
+            log,
+            loader,
+            recommender,
+            histories,
+        ),
         access_log=AccessLog(RotatingFile(settings.home / "var" / "logs" / f"{group}.jsonl")),
     )
+
+
+def exposures_path(settings: Settings) -> Path:
+    """The file that says who was shown what."""
+    return settings.home / "var" / "exposures.db"
 
 
 def page_folder() -> Path:
@@ -319,6 +338,16 @@ class TMDBCrawler(_TMDBCrawler):
         super().__init__(region, language, image_language, request_interval_seconds, access=access)
 
 
+class ABTestManager(_ABTestManager):
+    """The guide's class, on the exposures of this environment's home."""
+
+    def __init__(
+        self, name: str = "ab-test", *, attribution_minutes: float = 60.0, alpha: float = 0.05
+    ) -> None:
+        path = exposures_path(load_settings())
+        super().__init__(path, name, attribution_minutes=attribution_minutes, alpha=alpha)
+
+
 def get_model_registry() -> ModelRegistry:
     """The registry of this environment's home."""
     return build_services(load_settings()).registry
@@ -341,3 +370,21 @@ def get_datasets() -> tuple[WatchLogDataset, WatchLogDataset, WatchLogDataset]:
     log = build_services(load_settings()).lake.read("watch_log")
     features: Any = log.select(FEATURES).cast(pl.Float64).to_numpy()
     return split_watch_log(features, log["content_id"].to_numpy())
+
+
+def get_data_loaders(
+    batch_size: int = 1_024, negatives: int = 4, seed: int = 42
+) -> tuple[Any, Any]:
+    """Training and validation batches (user_ids, movie_ids, labels) of this home's interactions.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    from movie_mlops.features.engineering.interaction_features import all_interactions
+    from movie_mlops.models.algorithms.neural_cf import data_loaders
+    from movie_mlops.models.training.histories import build_histories
+
+    lake = build_services(load_settings()).lake
+    movie_ids = lake.read("movies")["movie_id"].to_numpy()
+    histories = build_histories(all_interactions(lake), movie_ids)
+    return data_loaders(histories, batch_size, negatives, seed)

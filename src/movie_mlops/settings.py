@@ -1,16 +1,42 @@
 """Every setting of the house; the defaults are a laptop."""
 
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from movie_mlops.domain.errors import ConfigurationError
+from movie_mlops.domain.experiments import Experiment
 
 PREFIX = "MOVIE_MLOPS_"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+Scope = Literal["read", "write", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+_EXPERIMENT = TypeAdapter(Experiment)
+
+
+class ApiKey(BaseModel):
+    """One key of the API; a key bound to a `subject` sees no other viewer's data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    scopes: tuple[Scope, ...] = ("read",)
+    subject: str | None = Field(None, min_length=1, max_length=128)
 
 
 class Settings(BaseModel):
@@ -49,6 +75,13 @@ class Settings(BaseModel):
     admin_api_key: SecretStr | None = Field(
         None, description="Key of calls that change models or pipelines; `up` makes one."
     )
+    api_keys: tuple[ApiKey, ...] = Field(
+        (), description="Further keys as a JSON list, by hash; `movie-mlops keys create` adds one."
+    )
+    public_reads: bool = Field(
+        False,
+        description="Reads and viewers' events need no key although HOST is not loopback.",
+    )
     allowed_hosts: tuple[str, ...] = Field(
         ("localhost", "127.0.0.1", "[::1]"),
         description="Accepted Host headers, as a JSON list.",
@@ -56,6 +89,9 @@ class Settings(BaseModel):
     cors_origins: tuple[str, ...] = Field((), description="Other origins that may call, JSON list.")
     max_body_bytes: int = Field(65_536, ge=1024, description="Largest request body in bytes.")
     request_timeout_seconds: float = Field(10.0, gt=0, description="Longest a request may take.")
+    max_in_flight: int = Field(
+        512, ge=1, description="Requests that one API process works on at once; more: 503."
+    )
     writes_per_minute: int = Field(1_000, ge=1, description="Writes per client and minute.")
     writes_burst: int = Field(100, ge=1, description="Writes of one client at once.")
 
@@ -74,7 +110,7 @@ class Settings(BaseModel):
         256, ge=16, description="Memory that one recommender's arrays may take when served."
     )
     candidate_algorithms: tuple[str, ...] = Field(
-        ("sequence_linear",),
+        ("sequence_linear", "blend"),
         description="Recommenders that training may choose from, JSON list; see `evaluate`.",
     )
     gate_latency_ms: float = Field(
@@ -88,12 +124,48 @@ class Settings(BaseModel):
     conformal_level: float = Field(0.9, gt=0, lt=1, description="Nominal level of intervals.")
     training_interval_hours: float = Field(24.0, gt=0, description="Time between trainings.")
 
+    experiment: str = Field(
+        "",
+        description=(
+            "An A/B test or canary as JSON; the first arm is the control, empty: none. "
+            '{"name": "ranker-2", "arms": [{"name": "control", "alias": "champion", '
+            '"weight": 0.9}, {"name": "canary", "alias": "challenger", "weight": 0.1}], '
+            '"attribution_minutes": 60, "alpha": 0.05}'
+        ),
+    )
+    shadow_share: float = Field(
+        0.0, ge=0, le=1, description="Share of lists that the challenger makes too, unseen."
+    )
+
+    @field_validator("experiment")
+    @classmethod
+    def _is_experiment(cls, text: str) -> str:
+        try:
+            if text:
+                _EXPERIMENT.validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "JSON"
+            message = f"no A/B test: {where}: {first['msg']}"
+            raise ValueError(message) from error
+        return text
+
+    @property
+    def running_experiment(self) -> Experiment | None:
+        """The A/B test that runs."""
+        return _EXPERIMENT.validate_json(self.experiment) if self.experiment else None
+
     @model_validator(mode="after")
     def _closed_when_public(self) -> Self:
-        if self.host not in ("127.0.0.1", "localhost", "::1") and self.admin_api_key is None:
+        if self.host not in LOOPBACK and self.admin_api_key is None:
             message = f"{PREFIX}HOST={self.host} is not loopback: set {PREFIX}ADMIN_API_KEY first"
             raise ValueError(message)
         return self
+
+    @property
+    def is_open(self) -> bool:
+        """Whether viewers need no key."""
+        return self.public_reads or self.host in LOOPBACK
 
     def path(self, url: str) -> Path:
         """The file or folder that a `scheme:path` URL of this home names."""
@@ -131,7 +203,9 @@ def load_settings(home: Path | None = None, **arguments: Any) -> Settings:
     merged: dict[str, Any] = {**here, **inside, **environment, **arguments, "home": chosen}
     for name, value in merged.items():
         annotation = str(Settings.model_fields[name].annotation)
-        if annotation.startswith("tuple") and isinstance(value, str):
+        if name == "api_keys" and isinstance(value, str):
+            merged[name] = _json(field_key(name), value)
+        elif annotation.startswith("tuple") and isinstance(value, str):
             merged[name] = [part.strip(' "') for part in value.strip("[] ").split(",") if part]
     try:
         return Settings(**merged)
@@ -152,9 +226,23 @@ def child_environment(settings: Settings) -> dict[str, str]:
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
         if value is not None:
-            text = ",".join(value) if isinstance(value, tuple) else str(value)
-            env[field_key(name)] = text
+            env[field_key(name)] = _text(value)
     return env
+
+
+def _text(value: Any) -> str:
+    """A value as the environment holds it."""
+    if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+        return json.dumps([each.model_dump() for each in value])
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _json(key: str, text: str) -> Any:
+    try:
+        return json.loads(text or "[]")
+    except ValueError:
+        message = f"{key}: no JSON"
+        raise ConfigurationError(message) from None
 
 
 def env_template() -> str:

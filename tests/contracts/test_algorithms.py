@@ -14,7 +14,12 @@ from movie_mlops.domain.errors import (
     TrainingDataError,
 )
 from movie_mlops.models.algorithms import RECOMMENDERS, create, load
-from movie_mlops.models.algorithms.base import Recommender, TrainingHistories
+from movie_mlops.models.algorithms.base import (
+    Recommender,
+    TrainingHistories,
+    baseline_of,
+    contributions_of,
+)
 from movie_mlops.models.bundle import load_bundle, save_bundle
 from movie_mlops.models.training.evaluation import evaluate
 from movie_mlops.models.training.splitters import leave_last_out
@@ -141,6 +146,23 @@ def test_survives_a_bundle(fitted: Recommender, histories: TrainingHistories, tm
     assert np.array_equal(again.score(asked), fitted.score(asked))
     assert np.array_equal(again.similar(4), fitted.similar(4))
     assert np.array_equal(again.contributions(asked[0], 9), fitted.contributions(asked[0], 9))
+
+
+def test_several_films_are_explained_as_each_alone(
+    fitted: Recommender, histories: TrainingHistories
+) -> None:
+    items = np.array([9, 0, FILMS - 1, 9])
+    for history in (histories.of(1), histories.of(2)[-1:]):
+        together = contributions_of(fitted, history, items)
+        alone = np.stack([fitted.contributions(history, int(item)) for item in items])
+        np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-7)
+        assert together.shape == (4, len(history))
+    if hasattr(fitted, "contributions_of") and fitted.name in LINEAR:  # the score is the judge
+        history = histories.of(3)
+        gave = contributions_of(fitted, history, items).sum(axis=1)
+        score = fitted.score([history])[0][items]
+        baseline = baseline_of(fitted, len(history))[items]
+        np.testing.assert_allclose(baseline + gave, score, rtol=1e-3, atol=1e-4)
 
 
 def test_same_seed_same_bytes(name: str, histories: TrainingHistories, tmp_path: Path) -> None:

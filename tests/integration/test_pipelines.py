@@ -264,6 +264,7 @@ def test_promote_and_roll_back_move_manifest_and_registry(home: Path) -> None:
 def test_a_promotion_killed_before_the_registry_is_finished_by_the_next_rollout(
     home: Path,
 ) -> None:
+    """Fault 43."""
     with opened(home) as services:
         execute(services, "training")
         challenger = read_manifest(services.serving)[MOVIE_RECOMMENDER].challenger

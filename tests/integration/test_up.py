@@ -48,6 +48,7 @@ class House:
 
     home: Path
     port: int = field(default_factory=free_port)
+    workers: int = 1
     started_at: float = 0.0
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -63,6 +64,7 @@ class House:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "movie_mlops", "up", "--home", str(self.home)]
+        command += ["--workers", str(self.workers)]
         self.started_at = time.monotonic()
         with (self.home / "output.txt").open("wb") as output:
             self.process = subprocess.Popen(
@@ -284,6 +286,25 @@ def test_kill_9_of_everything_keeps_the_click_and_starts_fast(first_start: Start
     house.wait_for(lambda: "· ready ·" in house.output)
     assert "data_collection:" not in house.output
     assert "admin key made" not in house.output
+
+
+def test_two_workers_share_the_port_and_their_counts(house: House) -> None:
+    assert house.process is not None
+    house.process.send_signal(signal.SIGTERM)
+    assert house.process.wait(30) == 0
+    house.workers = 2
+    house.start()
+
+    def workers() -> list[psutil.Process]:
+        return [each for each in house.family()[1:] if "api" in each.cmdline()]
+
+    house.wait_for(lambda: "\napi_ready_processes 2.0" in house.get("/metrics").text)
+    assert len(workers()) == 2
+    assert all(house.path_of("1") == "personal" for _ in range(6))
+    workers()[0].kill()
+    assert all(house.path_of("1") == "personal" for _ in range(6))  # the other takes them
+    house.wait_for(lambda: "\napi_ready_processes 2.0" in house.get("/metrics").text)
+    assert "api-1 ended (-9)" in house.output or "api-2 ended (-9)" in house.output
 
 
 def test_children_end_when_the_supervisor_alone_is_killed(house: House) -> None:

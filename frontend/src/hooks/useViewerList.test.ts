@@ -56,6 +56,17 @@ describe('what a viewer says', () => {
     expect(asked.at(-1)?.headers.get('X-Position')).toBe('1');
   });
 
+  it('names the list that showed the film, and none for another film', async () => {
+    const { api, asked } = honestApi();
+    const { result } = renderHook(() => useViewerList(api, '1', 'en'));
+    await waitFor(() => expect(result.current.list).not.toBeNull());
+    for (const movie_id of [2, 99]) {
+      await act(async () => void (await result.current.act({ movie_id, title: '' }, 'like')));
+    }
+    const told = asked.filter(({ what }) => what === EVENT);
+    expect(told.map(({ body }) => body.request_id)).toEqual(['r1', undefined]);
+  });
+
   it('can be undone by the id of its event', async () => {
     const { api, asked } = honestApi();
     const { result } = renderHook(() => useViewerList(api, '1', 'en'));

@@ -113,6 +113,10 @@ export function useViewerList(api: Api, userId: string | null, language: Languag
   }, [load]);
 
   const { trouble, list, at } = state;
+  const showing = useRef(list);
+  useEffect(() => {
+    showing.current = list;
+  }, [list]);
   const [tries, setTries] = useState(0);
   // biome-ignore lint/correctness/useExhaustiveDependencies: every answer starts the wait anew
   useEffect(() => {
@@ -142,6 +146,7 @@ export function useViewerList(api: Api, userId: string | null, language: Languag
         movie_id: film.movie_id,
         interaction_type: taste,
         event_id: mark.eventId,
+        ...origin(showing.current, film.movie_id),
       });
       sent.current.set(mark.eventId, answer);
       try {
@@ -206,6 +211,12 @@ export function useViewerList(api: Api, userId: string | null, language: Languag
 function lastList(userId: string): Pick<ListState, 'list' | 'at'> | null {
   const kept = recall<Kept>('list');
   return kept?.userId === userId ? { list: kept.list, at: kept.at } : null;
+}
+
+/** Which answer an act follows: the shown list's, where the film stands in it. */
+function origin(list: Recommendations | null, movieId: number): { request_id?: string } {
+  const inList = list?.items.some((item) => item.movie_id === movieId);
+  return list && inList ? { request_id: list.request_id } : {};
 }
 
 function without<T>(map: ReadonlyMap<number, T>, key: number): ReadonlyMap<number, T> {

@@ -73,6 +73,8 @@ export interface InteractionIn {
   interaction_type: 'like' | 'dislike' | 'watch' | 'undo';
   event_id: string;
   target_event_id?: string;
+  /** Of the list in which the viewer saw the film. */
+  request_id?: string;
 }
 
 export interface Accepted {

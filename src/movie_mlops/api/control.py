@@ -4,15 +4,21 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from movie_mlops.api.errors import answer_error, answer_http_error, answer_validation_error
+from movie_mlops.api.schemas.worker import (
+    BatchIn,
+    Entity,
+    ExperimentIn,
+    PromotionIn,
+    TransitionIn,
+)
 from movie_mlops.bootstrap import Services, build_services
 from movie_mlops.domain.errors import MovieMlopsError
 from movie_mlops.domain.interactions import parse_user_id
@@ -25,39 +31,7 @@ from movie_mlops.orchestration.lock import worker_lock, writer_lock
 from movie_mlops.orchestration.shapes import SHAPES
 from movie_mlops.settings import Settings, lower_priority
 
-Entity = Literal["movie", "user"]
 Name = Annotated[str, Path(max_length=200)]
-
-
-class BatchIn(BaseModel):
-    """Features of several entities."""
-
-    entity_ids: list[int | str] = Field(min_length=1, max_length=1_000)
-    features: list[Annotated[str, Field(max_length=200)]] = Field(min_length=1, max_length=100)
-    entity_type: Entity = "movie"
-
-
-class ExperimentIn(BaseModel):
-    """A new experiment."""
-
-    name: str = Field(min_length=1, max_length=200, pattern=r"^[\w .-]+$")
-    description: str = Field("", max_length=2_000)
-
-
-class TransitionIn(BaseModel):
-    """A stage in the guide's words."""
-
-    model_name: str = Field(max_length=200)
-    version: str = Field(pattern=r"^\d{1,9}$")
-    stage: Literal["None", "Staging", "Production", "Archived"]
-    description: str = Field("", max_length=2_000)
-
-
-class PromotionIn(BaseModel):
-    """A version to make champion."""
-
-    version: str = Field(pattern=r"^\d{1,9}$")
-    description: str = Field("promoted through the API", max_length=2_000)
 
 
 def create_control_app(services: Services) -> FastAPI:

@@ -1,16 +1,20 @@
 """Everything that a router may ask for, and who may ask."""
 
 import asyncio
-import hmac
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
+from hashlib import blake2b
+from math import ceil
 from typing import Annotated, Any
 
 import httpx
 import msgspec
 from fastapi import Depends, Header, Query, Request, Response
 
-from movie_mlops.api.errors import KeyRequiredError, TooManyWritesError, request_id_of
+from movie_mlops.api.access import may_see, must_have
+from movie_mlops.api.errors import TooManyWritesError, request_id_of
 from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.domain.interactions import UserId, parse_user_id
 from movie_mlops.events.base import parse_position
@@ -20,9 +24,15 @@ from movie_mlops.monitoring.metrics import RATE_LIMITED
 from movie_mlops.settings import Settings
 
 POSITION_WAIT_SECONDS = 1.0
+CLIENT_LEFT = 499
 _KEPT_CLIENTS = 10_000
 _FORWARDED = ("content-type", "x-api-key", "accept-language")
 _encode = msgspec.json.Encoder().encode
+MaySee = Callable[[str | None], None]
+"""Raises for a user id that the caller's key is not bound to."""
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "The client has this version (If-None-Match)."}
+}
 
 
 class JsonBytes(Response):
@@ -33,6 +43,24 @@ class JsonBytes(Response):
     def render(self, content: Any) -> bytes:
         """The JSON of plain values, dataclasses and structs."""
         return _encode(content)
+
+
+def tagged(request: Request, content: Any, headers: Mapping[str, str] | None = None) -> Response:
+    """The JSON of `content` with an ETag of its bytes; 304 where the client has it."""
+    body = content if isinstance(content, bytes) else _encode(content)
+    return tagged_bytes(request, body, "application/json", dict(headers or {}))
+
+
+def tagged_bytes(
+    request: Request, body: bytes, media_type: str, headers: dict[str, str]
+) -> Response:
+    """The body with a strong ETag; 304 without it where If-None-Match names the tag."""
+    tag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
+    headers = {"Cache-Control": "no-cache"} | headers | {"ETag": tag}
+    wanted = request.headers.get("if-none-match", "")
+    if wanted == "*" or tag in [each.strip().removeprefix("W/") for each in wanted.split(",")]:
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type=media_type)
 
 
 class TokenBuckets:
@@ -65,29 +93,40 @@ class WorkerClient:
             self._client = httpx.AsyncClient(transport=transport, base_url="http://worker")
         else:
             self._client = httpx.AsyncClient(base_url=url)
-        self._timeout = settings.request_timeout_seconds * 0.9
 
     async def forward(self, request: Request) -> Response:
-        """The worker's answer to this request.
+        """The worker's answer to this request; given up when the client leaves or time is up.
 
         Raises:
             EngineUnavailableError: no worker answers (yet).
         """
         headers = {name: value for name in _FORWARDED if (value := request.headers.get(name))}
         headers["x-request-id"] = request_id_of(request)
+        left = max(request.state.deadline - time.monotonic(), 0.001)
+        headers["x-deadline-ms"] = str(ceil(1000 * left))
         target = request.scope["raw_path"].decode("ascii", "replace")
         if request.url.query:
             target += f"?{request.url.query}"
-        try:
-            answer = await self._client.request(
+        asking = asyncio.ensure_future(
+            self._client.request(
                 request.method,
                 target,
                 content=await request.body(),
                 headers=headers,
-                timeout=self._timeout,
+                timeout=0.9 * left,  # so that there is time to say so
             )
+        )
+        leaving = asyncio.ensure_future(_left(request))
+        try:
+            await asyncio.wait((asking, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                return Response(status_code=CLIENT_LEFT)  # nobody reads it
+            answer = asking.result()
         except httpx.HTTPError as error:
             raise _no_worker() from error
+        finally:
+            asking.cancel()
+            leaving.cancel()
         kept = {"content-type": answer.headers.get("content-type", "application/json")}
         if "retry-after" in answer.headers:
             kept["retry-after"] = answer.headers["retry-after"]
@@ -109,6 +148,11 @@ class WorkerClient:
         await self._client.aclose()
 
 
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def _no_worker() -> EngineUnavailableError:
     message = "the worker does not answer (it needs some seconds after `up`); try again"
     return EngineUnavailableError(message, retry_after_seconds=2.0)
@@ -126,36 +170,41 @@ async def get_worker(request: Request) -> WorkerClient:
     return worker
 
 
-async def require_admin(
-    request: Request, x_api_key: Annotated[str | None, Header(max_length=512)] = None
-) -> None:
-    """Let only the holder of the admin key in.
+async def require_read(request: Request) -> None:
+    """Let in who may read: anybody where reads are open, else a key with the scope.
 
     Raises:
-        KeyRequiredError: no key, another key, or this house has none.
+        KeyRequiredError: no key where one is needed, or an unknown one.
+        ScopeMissingError: the key is for something else.
     """
-    settings: Settings = request.app.state.settings
-    key = settings.admin_api_key
-    given = (x_api_key or "").encode()
-    if key is None or not hmac.compare_digest(given, key.get_secret_value().encode()):
-        message = (
-            "this needs the admin key in the header X-API-Key; it lies in the house's .env as "
-            "MOVIE_MLOPS_ADMIN_API_KEY (`movie-mlops up` makes one)"
-        )
-        raise KeyRequiredError(message)
+    must_have(request, "read")
+
+
+async def require_admin(request: Request) -> None:
+    """Let only a key with the scope `admin` in.
+
+    Raises:
+        KeyRequiredError: no key or an unknown one.
+        ScopeMissingError: the key is for something else.
+    """
+    must_have(request, "admin")
 
 
 async def limit_writes(request: Request) -> None:
-    """Bound how fast one client writes.
+    """Let in who may write, and bound how fast one key, or one address without one, does.
 
     Raises:
-        TooManyWritesError: the client's bucket is empty.
+        KeyRequiredError: no key where one is needed, or an unknown one.
+        ScopeMissingError: the key is for reading only.
+        TooManyWritesError: the caller's bucket is empty.
     """
+    caller = must_have(request, "write")
     buckets: TokenBuckets = request.app.state.buckets
-    wait = buckets.take(request.client.host if request.client else "")
+    address = request.client.host if request.client else ""
+    wait = buckets.take(f"key {caller.name}" if caller.name else address)
     if wait:
         RATE_LIMITED.inc()
-        message = "too many writes from this address; wait as long as Retry-After says"
+        message = "too many writes by this caller; wait as long as Retry-After says"
         raise TooManyWritesError(message, wait)
 
 
@@ -164,10 +213,13 @@ async def get_language(
     accept_language: Annotated[str | None, Header()] = None,
 ) -> Language:
     """`lang=`, else what Accept-Language likes best, else English."""
-    if lang is not None:
-        return lang
+    return lang if lang is not None else liked_language(accept_language or "")
+
+
+def liked_language(accept_language: str) -> Language:
+    """What an Accept-Language header likes best of what there is, else English."""
     best: tuple[float, Language] = (0.0, "en")
-    for part in (accept_language or "")[:200].split(","):
+    for part in accept_language[:200].split(","):
         name, _, weight = part.strip().partition(";q=")
         code = name[:2].lower()
         if code in ("ko", "en"):
@@ -185,14 +237,23 @@ def _quality(text: str) -> float:
 
 
 async def get_user(
+    request: Request,
     user_id: Annotated[str | None, Query(description="Whose list; nobody's when left out.")] = None,
 ) -> UserId | None:
     """The viewer of the query.
 
     Raises:
         InvalidIdError: the text can be no user id.
+        ForeignUserError: the caller's key is bound to another viewer.
     """
-    return None if user_id is None else parse_user_id(user_id)
+    viewer = None if user_id is None else parse_user_id(user_id)
+    may_see(request, viewer)
+    return viewer
+
+
+async def get_caller_sight(request: Request) -> MaySee:
+    """Refuses user ids that the caller may not see; for those that come in a body or a path."""
+    return partial(may_see, request)
 
 
 async def wait_for_position(
@@ -220,6 +281,8 @@ Worker = Annotated[WorkerClient, Depends(get_worker)]
 LanguageOf = Annotated[Language, Depends(get_language)]
 UserOf = Annotated[UserId | None, Depends(get_user)]
 ListLength = Annotated[int, Query(ge=1, le=100, description="Length of the list.")]
+MaySeeOf = Annotated[MaySee, Depends(get_caller_sight)]
+READ = Depends(require_read)
 ADMIN = Depends(require_admin)
 WRITE = Depends(limit_writes)
 POSITION = Depends(wait_for_position)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +22,7 @@ class RequestRefusedError(Exception):
     """A request that is turned away before any work; its text says what to do."""
 
     retry_after_seconds: float | None = None
+    headers: ClassVar[Mapping[str, str]] = {}
 
 
 class MissingHostError(RequestRefusedError):
@@ -37,7 +38,33 @@ class SlowBodyError(RequestRefusedError):
 
 
 class KeyRequiredError(RequestRefusedError):
-    """The admin key is missing or wrong."""
+    """A key is missing or wrong."""
+
+    headers: ClassVar = {"WWW-Authenticate": "Bearer"}
+
+
+class ScopeMissingError(RequestRefusedError):
+    """The key may not do this."""
+
+
+class ForeignUserError(RequestRefusedError):
+    """The key is bound to another viewer."""
+
+
+class NotAcceptableError(RequestRefusedError):
+    """The client takes nothing that this address gives."""
+
+
+class UrlTooLongError(RequestRefusedError):
+    """The address is over its bound."""
+
+
+class HeadersTooLargeError(RequestRefusedError):
+    """The headers are over their bound."""
+
+
+class InferenceInputError(RequestRefusedError):
+    """Tensors that do not fit the model (Open Inference Protocol)."""
 
 
 class ForeignHostError(RequestRefusedError):
@@ -68,7 +95,13 @@ STATUS: Mapping[type[Exception], int] = {
     MissingHostError: 400,
     IncompleteBodyError: 400,
     SlowBodyError: 408,
+    InferenceInputError: 400,
     KeyRequiredError: 401,
+    ScopeMissingError: 403,
+    ForeignUserError: 403,
+    NotAcceptableError: 406,
+    UrlTooLongError: 414,
+    HeadersTooLargeError: 431,
     ForeignHostError: 421,
     BodyTooLargeError: 413,
     UnsupportedBodyError: 415,
@@ -79,6 +112,8 @@ STATUS: Mapping[type[Exception], int] = {
     house.EventConflictError: 409,
     house.FeatureMismatchError: 422,
     house.MovieNotFoundError: 404,
+    house.ExperimentNotFoundError: 404,
+    house.TraceNotFoundError: 404,
     house.ModelVersionNotFoundError: 404,
     house.SnapshotNotFoundError: 404,
     house.FeatureViewNotFoundError: 404,
@@ -121,6 +156,8 @@ def problem(
         "request_id": request_id,
         **more,
     }
+    if path.startswith("/v2/"):
+        body["error"] = body["detail"]  # the Open Inference Protocol's own member
     return Response(msgspec.json.encode(body), status, headers, PROBLEM)
 
 
@@ -128,9 +165,11 @@ def problem_of(error: Exception, path: str, request_id: str) -> Response:
     """The answer that an error of ours becomes."""
     status = status_of(error)
     more: dict[str, Any] = {"type": f"urn:movie-mlops:problem:{_slug(type(error).__name__)}"}
+    headers = dict(getattr(error, "headers", {}))
     retry_after = getattr(error, "retry_after_seconds", None)
     if retry_after is not None:
-        more["headers"] = {"Retry-After": str(max(1, ceil(retry_after)))}
+        headers["Retry-After"] = str(max(1, ceil(retry_after)))
+    more["headers"] = headers
     return problem(status, str(error), path, request_id, more)
 
 

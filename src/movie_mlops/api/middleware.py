@@ -1,91 +1,64 @@
-"""What every request passes, as plain ASGI: the observer outside, the gate inside."""
+"""What every request passes first, as plain ASGI: its id, its time limit, the notes of it."""
 
 import asyncio
 import logging
 import re
 import time
 from datetime import UTC, datetime
-from uuid import uuid4
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from movie_mlops.api.errors import (
-    BodyTooLargeError,
-    ForeignHostError,
-    IncompleteBodyError,
-    InvalidRequestError,
-    MissingHostError,
-    RequestRefusedError,
-    SlowBodyError,
-    UnsupportedBodyError,
-    problem,
-    problem_of,
-)
-from movie_mlops.monitoring.metrics import UNMATCHED, RequestMeter
+from movie_mlops.api.errors import RequestRefusedError, problem, problem_of
+from movie_mlops.domain.errors import MovieMlopsError
+from movie_mlops.domain.requests import new_request_id
+from movie_mlops.monitoring.logs import AccessLog
+from movie_mlops.monitoring.metrics import SHED, UNMATCHED, RequestMeter
 from movie_mlops.settings import Settings
 
-MAX_DEPTH = 32
 _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_JSON = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
-_WITHOUT_TEMPLATE = frozenset({"/docs", "/redoc", "/openapi.json"})  # FastAPI's own routes
+_WITHOUT_TEMPLATE = frozenset({"/openapi.json"})  # FastAPI's own routes
+_ALWAYS_ANSWERED = frozenset({"/health", "/metrics", "/v2/health/live", "/v2/health/ready"})
 _GONE = 499
+_DEADLINE_DIGITS = 10
 
 
-class Observer:
-    """Gives the request its id and its time limit, counts it, logs it, catches what falls through.
+class Traffic:
+    """What is being answered now, how much that may be, and whether this process is leaving.
 
-    The access log is `app.state.services.access_log` once the services are open.
+    `most` bounds the requests in flight, so that a crowd is told at once to come back instead of
+    waiting without end; `shed_at` (monotonic) is when it was told last. A leaving process answers
+    each connection's last request and closes it.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, meter: RequestMeter) -> None:
-        self._app, self._meter = app, meter
-        self._limit = settings.request_timeout_seconds
+    def __init__(self, most: int) -> None:
+        self.most, self.in_flight, self.leaving = most, 0, False
+        self.shed_at = float("-inf")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id = _request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
-        start, status = time.perf_counter(), 0
+    def headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
+        """What every answer carries."""
+        made = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        return [*made, (b"connection", b"close")] if self.leaving else made
 
-        async def observed(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-            await send(message)
 
-        try:
-            async with asyncio.timeout(self._limit):
-                await self._app(scope, receive, observed)
-        except Exception as error:
-            if status:
-                raise  # the answer has begun: the server must cut the connection
-            _LOG.exception("request %s failed", request_id)
-            slow = isinstance(error, TimeoutError)
-            await _failed(scope, request_id, slow)(scope, receive, observed)
-        finally:
-            self._note(scope, status or _GONE, time.perf_counter() - start)
+class Journal:
+    """Counts every answered request, and logs it once the log is open."""
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        endpoint = _endpoint(scope)
+    def __init__(self, meter: RequestMeter) -> None:
+        self._meter = meter
+        self.access_log: AccessLog | None = None
+
+    def note(self, method: str, endpoint: str, status: int, start: float, request_id: str) -> None:
+        """Note one request that began at `start` of the performance counter."""
+        seconds = time.perf_counter() - start
         self._meter.record(method, endpoint, status, seconds)
-        services = getattr(scope["app"].state, "services", None) if "app" in scope else None
-        if services is not None:
-            services.access_log.write(
+        if self.access_log is not None:
+            self.access_log.write(
                 {
                     "time": datetime.now(UTC),
-                    "request_id": scope["state"]["request_id"],
+                    "request_id": request_id,
                     "method": method,
                     "endpoint": endpoint,
                     "status": status,
@@ -94,118 +67,73 @@ class Observer:
             )
 
 
-class Gate:
-    """Turns away foreign hosts and bodies that are too large, too deep or no JSON."""
+class Observer:
+    """Gives the request its id and its time limit, notes it, catches what falls through.
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
-        self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
-        self._max_body = settings.max_body_bytes
-        self._body_seconds = settings.request_timeout_seconds / 2
+    The limit is the setting's, or what the caller says in X-Deadline-Ms when that is less;
+    `state.deadline` (of the monotonic clock) tells those who ask others for a part of the answer.
+    """
+
+    def __init__(
+        self, app: ASGIApp, settings: Settings, journal: Journal, traffic: Traffic
+    ) -> None:
+        self._app, self._journal, self._traffic = app, journal, traffic
+        self._limit = settings.request_timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request in or answer why not."""
+        """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        request_id, limit = request_id_in(scope), _limit_in(scope, self._limit)
+        state = scope.setdefault("state", {})
+        state["request_id"], state["deadline"] = request_id, time.monotonic() + limit
+        start, status = time.perf_counter(), 0
+        app = self._app
+        if self._traffic.in_flight >= self._traffic.most and scope["path"] not in _ALWAYS_ANSWERED:
+            SHED.inc()
+            self._traffic.shed_at = time.monotonic()
+            app = _busy(scope["path"], request_id, "too much at once; try again in a second")
+        self._traffic.in_flight += 1
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *self._traffic.headers(request_id)]
+            await send(message)
+
         try:
-            headers = dict(scope["headers"])
-            self._check_host(headers.get(b"host"))
-            if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-                receive = _replay(await self._body(headers, receive), receive)
-        except RequestRefusedError as error:
-            answer = problem_of(error, scope["path"], scope["state"]["request_id"])
-            await answer(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _check_host(self, header: bytes | None) -> None:
-        if not header:
-            message = "send a Host header"
-            raise MissingHostError(message)
-        host = header.decode("latin-1").lower()
-        name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
-        if name not in self._hosts and "*" not in self._hosts:
-            message = (
-                f"this server is not {name[:80]!r}; "
-                "add the name to MOVIE_MLOPS_ALLOWED_HOSTS if it should be"
-            )
-            raise ForeignHostError(message)
-
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length[:12]) > self._max_body:
-            raise self._too_large()
-        try:
-            async with asyncio.timeout(self._body_seconds):
-                body = await self._read(receive)
-        except TimeoutError:
-            message = "the body came too slowly; send it at once"
-            raise SlowBodyError(message) from None
-        if body:
-            _check_json(headers, body)
-        return body
-
-    async def _read(self, receive: Receive) -> bytes:
-        chunks: list[bytes] = []
-        size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                text = "the client left before its body was whole"
-                raise IncompleteBodyError(text)
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > self._max_body:
-                raise self._too_large()
-            more = message.get("more_body", False)
-        return b"".join(chunks)
-
-    def _too_large(self) -> BodyTooLargeError:
-        return BodyTooLargeError(f"a body may have {self._max_body} bytes; send less at once")
+            async with asyncio.timeout(limit):
+                await app(scope, receive, observed)
+        except Exception as error:
+            if status:
+                raise  # the answer has begun: the server must cut the connection
+            await answer_of(error, scope["path"], request_id)(scope, receive, observed)
+        finally:
+            self._traffic.in_flight -= 1
+            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+            self._journal.note(method, _endpoint(scope), status or _GONE, start, request_id)
 
 
-def _check_json(headers: dict[bytes, bytes], body: bytes) -> None:
-    if not _JSON.fullmatch(headers.get(b"content-type", b"").strip()):
-        message = "send JSON with the header Content-Type: application/json"
-        raise UnsupportedBodyError(message)
-    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        message = "send the body without Content-Encoding"
-        raise UnsupportedBodyError(message)
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
-        message = f"the JSON is nested deeper than {MAX_DEPTH} levels"
-        raise InvalidRequestError(message)
-
-
-def _depth(body: bytes) -> int:
-    depth = deepest = 0
-    for token in _TOKENS.finditer(body):
-        if token[0] in (b"[", b"{"):
-            depth += 1
-            deepest = max(depth, deepest)
-        elif token[0] in (b"]", b"}"):
-            depth -= 1
-    return deepest
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    given = False
-
-    async def replayed() -> Message:
-        nonlocal given
-        if given:
-            return await receive()  # waits until the client is gone
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed
-
-
-def _request_id(scope: Scope) -> str:
+def request_id_in(scope: Scope) -> str:
+    """The caller's id of the request where it is a plain one, else a new one."""
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+        if name == b"x-request-id" and is_request_id(value):
             return str(value.decode())
-    return uuid4().hex
+    return new_request_id()
+
+
+def is_request_id(value: bytes) -> bool:
+    """Whether it is short and plain."""
+    return _REQUEST_ID.fullmatch(value) is not None
+
+
+def _limit_in(scope: Scope, longest: float) -> float:
+    for name, value in scope["headers"]:
+        if name == b"x-deadline-ms" and value.isdigit() and len(value) < _DEADLINE_DIGITS:
+            return min(int(value) / 1000, longest)
+    return longest
 
 
 def _endpoint(scope: Scope) -> str:
@@ -217,9 +145,17 @@ def _endpoint(scope: Scope) -> str:
     return scope["path"] if scope["path"] in _WITHOUT_TEMPLATE else UNMATCHED
 
 
-def _failed(scope: Scope, request_id: str, slow: bool) -> ASGIApp:
-    if slow:
-        detail, status = "this took too long; try again in a moment", 503
-        return problem(status, detail, scope["path"], request_id, {"headers": {"Retry-After": "1"}})
+def answer_of(error: Exception, path: str, request_id: str) -> Response:
+    """What an error of any kind is answered with; one that is nobody's fault but ours is logged."""
+    if isinstance(error, MovieMlopsError | RequestRefusedError):
+        return problem_of(error, path, request_id)
+    if isinstance(error, TimeoutError):
+        _LOG.warning("request %s took longer than it may", request_id)
+        return _busy(path, request_id, "this took too long; try again in a moment")
+    _LOG.error("request %s failed", request_id, exc_info=error)
     detail = f"an error of ours; the log has it under request {request_id}"
-    return problem(500, detail, scope["path"], request_id)
+    return problem(500, detail, path, request_id)
+
+
+def _busy(path: str, request_id: str, detail: str) -> Response:
+    return problem(503, detail, path, request_id, {"headers": {"Retry-After": "1"}})

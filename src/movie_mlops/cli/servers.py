@@ -15,15 +15,19 @@ _WITH_PARENT = click.option("--with-parent", is_flag=True, hidden=True, help="En
 @click.command()
 @_HOME
 @click.option("--port", type=int, help="Port.  [default: 8000]")
+@click.option("--fd", type=int, hidden=True, help="Take connections from this open socket.")
 @_WITH_PARENT
-def api(home: Path | None, port: int | None, with_parent: bool) -> None:
+def api(home: Path | None, port: int | None, fd: int | None, with_parent: bool) -> None:
     """Serve the HTTP API (and the page, when it is built)."""
+    import socket
+
     from movie_mlops.api.main import serve
     from movie_mlops.settings import load_settings
 
     if with_parent:
-        _end_with_parent()
-    serve(load_settings(home, **({"port": port} if port is not None else {})))
+        end_with_parent()
+    listener = socket.socket(fileno=fd) if fd is not None else None
+    serve(load_settings(home, **({"port": port} if port is not None else {})), listener)
 
 
 @click.command()
@@ -35,11 +39,11 @@ def worker(home: Path | None, with_parent: bool) -> None:
     from movie_mlops.settings import load_settings
 
     if with_parent:
-        _end_with_parent()
+        end_with_parent()
     serve(load_settings(home))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ask this process to end when its supervisor is gone: no orphan keeps the port."""
     parent = os.getppid()
 

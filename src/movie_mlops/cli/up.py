@@ -1,19 +1,19 @@
 """`up`: choose the home, train what is missing, supervise API and worker until told to stop."""
 
+import shutil
 import signal
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from movie_mlops.cli.children import STOP_SECONDS, Child, bind, stop_all
 from movie_mlops.cli.homes import (
     SOURCES,
     choose_home,
@@ -24,69 +24,13 @@ from movie_mlops.cli.homes import (
 from movie_mlops.domain.errors import ConfigurationError, EngineUnavailableError
 
 if TYPE_CHECKING:
+    import socket
+
     from movie_mlops.settings import Settings
 
+QUICK_TRAINING = '{"candidates": ["sequence_linear"]}'
+"""The first model comes in seconds; the next training chooses among all candidates."""
 READY_SECONDS = 60.0
-STOP_SECONDS = 15.0
-LONGEST_PAUSE_SECONDS = 30.0
-LARGEST_LOG_BYTES = 20_000_000
-
-
-@dataclass(slots=True)
-class _Child:
-    """A process that is started again when it ends by itself, each time a little later."""
-
-    name: str
-    command: list[str]
-    environment: dict[str, str]
-    log: Path | None = None
-    process: "subprocess.Popen[bytes] | None" = None
-    next_start: float = 0.0
-    starts: int = field(default=0)
-
-    def keep_alive(self) -> None:
-        """Start it when it does not run and its pause is over."""
-        if self.process is not None and self.process.poll() is not None:
-            pause = min(2.0**self.starts, LONGEST_PAUSE_SECONDS)
-            ended = f"{self.name} ended ({self.process.returncode})"
-            more = f" (its log: {self.log})" if self.log else ""
-            click.secho(f"{ended}; starting it again in {pause:.0f} s{more}", err=True, fg="yellow")
-            self.process, self.next_start = None, time.monotonic() + pause
-        if self.process is None and time.monotonic() >= self.next_start:
-            self.starts += 1
-            with self._open_log() as log:
-                self.process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-                    [sys.executable, "-m", "movie_mlops", *self.command],
-                    env=self.environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-
-    def _open_log(self) -> Any:
-        """Where its output goes: the log, begun anew when large, or this terminal."""
-        if self.log is None:
-            return nullcontext()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > LARGEST_LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
-        return self.log.open("ab")
-
-    def stop(self) -> None:
-        """Ask it to end."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-
-    def wait(self, deadline: float) -> None:
-        """Wait for the end; kill after the deadline."""
-        if self.process is None:
-            return
-        try:
-            self.process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 @click.command()
@@ -98,9 +42,14 @@ class _Child:
 @click.option("--data", help="Folder, archive or release name of the source (movielens, imdb).")
 @click.option("--home", type=click.Path(path_type=Path), help="Where data/ and var/ go.")
 @click.option("--port", type=int, help="Port of API and page.  [default: 8000]")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="API processes.")
+@click.option("--torch", is_flag=True, help="The PyTorch API beside; needs PyTorch.")
+@click.option(
+    "--torch-port", type=int, default=8001, envvar="TORCH_PORT", help="Port of the PyTorch API."
+)
 @click.option("--once", is_flag=True, help="Train what is missing, then stop; no servers.")
 def up(
-    source: str | None, data: str | None, home: Path | None, port: int | None, once: bool
+    source: str | None, data: str | None, home: Path | None, port: int | None, **how: Any
 ) -> None:
     """Everything on this machine: data, model, API and page.
 
@@ -110,6 +59,10 @@ def up(
     from movie_mlops.orchestration.lock import writer_lock
     from movie_mlops.settings import child_environment, load_settings, turn_off_telemetry
 
+    torch_port = how["torch_port"] if how["torch"] else None
+    if torch_port is not None and find_spec("torch") is None:
+        message = "PyTorch is not installed: `make up TORCH=1` installs it, or leave --torch out"
+        raise ConfigurationError(message)
     turn_off_telemetry()
     arguments: dict[str, Any] = {"source_url": choose_source_url(home, source, data)}
     source = arguments["source_url"].partition(":")[0]
@@ -121,18 +74,26 @@ def up(
         record_source(home, source)
         make_admin_key(home)
         settings = load_settings(home, **arguments)
-        _House(settings, child_environment(settings)).run(once=once)
+        house = _House(settings, child_environment(settings), how["workers"], torch_port)
+        house.run(once=how["once"])
 
 
 class _House:
     """The processes of one home."""
 
-    def __init__(self, settings: "Settings", environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        settings: "Settings",
+        environment: dict[str, str],
+        workers: int,
+        torch_port: int | None,
+    ) -> None:
         self._settings = settings
         self._environment = environment
+        self._workers, self._torch_port = workers, torch_port
         self._stopping = Event()
         self._url = f"http://{settings.host}:{settings.port}"
-        self._servers: list[_Child] = []
+        self._servers: list[Child] = []
 
     def run(self, *, once: bool) -> None:
         """Serve until a signal; the first training runs beside the servers."""
@@ -144,18 +105,11 @@ class _House:
             self._serve()
 
     def _serve(self) -> None:
-        if not _is_free(self._settings.host, self._settings.port):
-            message = f"port {self._settings.port} is taken; choose another: make up PORT=8010"
-            raise ConfigurationError(message)
-        self._servers = [
-            _Child(
-                name,
-                [name, "--with-parent"],
-                self._environment,
-                self._settings.home / f"var/logs/{name}.log",
-            )
-            for name in ("api", "worker")
-        ]
+        listener = bind(self._settings.host, self._settings.port)
+        self._servers = [*self._api_children(listener), self._child("worker", ["worker"])]
+        if self._torch_port is not None:
+            command = ["torch", "--port", str(self._torch_port)]
+            self._servers.append(self._child("torch", command))
         try:
             self._keep_alive()
             self._wait_ready()
@@ -167,8 +121,30 @@ class _House:
                 self._keep_alive()
         finally:
             click.echo("stopping ...")
-            _stop_all(self._servers)
+            listener.close()  # the port is free when the last API process lets go of it
+            stop_all(self._servers)
             click.echo("stopped; everything acknowledged is on disk")
+
+    def _api_children(self, listener: "socket.socket") -> list[Child]:
+        """They share the socket, and from two on a folder where their metrics are added up."""
+        more = {}
+        if self._workers > 1:
+            samples = (self._settings.home / "var" / "metrics").absolute()
+            shutil.rmtree(samples, ignore_errors=True)  # counters begin anew with the house
+            samples.mkdir(parents=True)
+            more["PROMETHEUS_MULTIPROC_DIR"] = str(samples)
+        command = ["api", "--fd", str(listener.fileno())]
+        children = []
+        for number in range(1, self._workers + 1):
+            child = self._child("api" if self._workers == 1 else f"api-{number}", command)
+            child.environment = child.environment | more
+            child.listener = listener
+            children.append(child)
+        return children
+
+    def _child(self, name: str, command: list[str]) -> Child:
+        log = self._settings.home / f"var/logs/{name}.log"
+        return Child(name, [*command, "--with-parent"], self._environment, log)
 
     def _keep_alive(self) -> None:
         for server in self._servers:
@@ -182,7 +158,7 @@ class _House:
         first = [] if self._has_films() else ["data_collection"]
         has_people = not self._settings.source_url.startswith("imdb:")
         if "movie_recommender" not in have and has_people:
-            chains.append([*first, "training", "rollout"])
+            chains.append([*first, "training", "rollout", "--parameters", QUICK_TRAINING])
             first = []
         if "movie_predictor" not in have:
             chains.append([*first, "rating_training", "rollout"])
@@ -201,7 +177,7 @@ class _House:
         """Exit code of one pipeline child; a failure is told and does not stop serving."""
         if self._stopping.is_set():
             return 0
-        child = _Child("pipeline", command, self._environment)
+        child = Child("pipeline", command, self._environment)
         child.keep_alive()
         while child.process is not None and child.process.poll() is None:
             if self._stopping.wait(0.2):
@@ -238,23 +214,3 @@ class _House:
 
     def _announce(self, state: str) -> None:
         click.secho(f"movie-mlops · {state} · {self._url}", bold=True)
-
-
-def _stop_all(servers: list[_Child]) -> None:
-    for server in servers:
-        server.stop()
-    deadline = time.monotonic() + STOP_SECONDS
-    for server in servers:
-        server.wait(deadline)
-
-
-def _is_free(host: str, port: int) -> bool:
-    import socket
-
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True

@@ -1,9 +1,10 @@
 """Topics and event types: the one list of what may be said, and its JSON."""
 
+import random
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
@@ -31,7 +32,10 @@ TOPICS = {
 
 
 class UserInteractionEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One act of one viewer; `timestamp` is aware; `movie_id` is 0 in an undo without a film."""
+    """One act of one viewer; `timestamp` is aware; `movie_id` is 0 in an undo without a film.
+
+    `request_id` names the answer that the act follows: an outcome joins its exposure by it.
+    """
 
     user_id: str
     movie_id: int
@@ -40,6 +44,7 @@ class UserInteractionEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     rating: float | None = None
     session_id: str | None = None
     target_event_id: str | None = None
+    request_id: str | None = None
 
 
 class ModelPromoted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -87,8 +92,11 @@ _DECODERS = {kind.name: msgspec.json.Decoder(kind.struct) for kind in EVENT_TYPE
 
 
 def new_event_id() -> str:
-    """An id for an event that came without one."""
-    return uuid4().hex
+    """An id for an event that came without one: the microsecond, then 72 random bits.
+
+    In the order of time, so that a store's index grows at its end instead of everywhere.
+    """
+    return f"{time.time_ns() // 1000:014x}{random.getrandbits(72):018x}"
 
 
 def topic_of(event: msgspec.Struct) -> str:

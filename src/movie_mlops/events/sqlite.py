@@ -24,7 +24,13 @@ from movie_mlops.events.base import (
     Record,
     next_positions,
 )
-from movie_mlops.events.sqlite_append import Appender, CommitJob, PublishJob, store_offsets
+from movie_mlops.events.sqlite_append import (
+    Appender,
+    CommitJob,
+    PublishJob,
+    bytes_used,
+    store_offsets,
+)
 
 BUSY_SECONDS = 5.0
 LOOK_SECONDS = 0.02  # how often a waiting poll looks for events that another process wrote
@@ -61,6 +67,7 @@ class SqliteEventLog:
         self._cursors: dict[tuple[str, Place], int] = {}
         self._jobs: SimpleQueue[PublishJob | CommitJob | None] = SimpleQueue()
         self._grown = threading.Condition()
+        self._left, self._measured_at = 0, 0.0
         self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,30 +221,36 @@ class SqliteEventLog:
 
     def _write(self, batch: Sequence[PublishJob | CommitJob]) -> None:
         jobs = [job for job in batch if job.future.set_running_or_notify_cancel()]
-        outcomes: list[list[Published] | Exception | None] = []
+        outcomes: dict[int, list[Published] | Exception] = {}
         try:
             self._writer.execute("BEGIN IMMEDIATE")
-            append = Appender(self._writer, self._topics, self._max_bytes)
-            for job in jobs:
-                if isinstance(job, PublishJob):
-                    outcomes.append(append(job))
-                else:
-                    store_offsets(self._writer, job)
-                    outcomes.append(None)
-            append.store_heads()
+            published = [job for job in jobs if isinstance(job, PublishJob)]
+            append = Appender(self._writer, self._topics, self._room())
+            found = append.append(published)
+            outcomes = {id(job): each for job, each in zip(published, found, strict=True)}
+            self._left = append.left
+            for other in jobs:
+                if isinstance(other, CommitJob):
+                    store_offsets(self._writer, other)
             self._writer.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 (whatever it is, the writer goes on)
             _roll_back(self._writer)
-            outcomes = [_translated(error, self._path)] * len(jobs)
-        for job, outcome in zip(jobs, outcomes, strict=True):
+            outcomes = {id(job): _translated(error, self._path) for job in jobs}
+        for job in jobs:
+            outcome = outcomes.get(id(job), [])
             if isinstance(outcome, Exception):
                 job.future.set_exception(outcome)
-            elif isinstance(job, PublishJob):
-                job.future.set_result(outcome or [])
             else:
-                job.future.set_result(None)
+                job.future.set_result(outcome if isinstance(job, PublishJob) else None)  # type: ignore[arg-type]
         with self._grown:
             self._grown.notify_all()
+
+    def _room(self) -> int:
+        """Bytes below the bound; looked up often when little is left, else once a second."""
+        now = time.monotonic()
+        if now >= self._measured_at + 1 or self._left < self._max_bytes // 100:
+            self._left, self._measured_at = self._max_bytes - bytes_used(self._writer), now
+        return self._left
 
 
 def _connect(path: Path) -> sqlite3.Connection:

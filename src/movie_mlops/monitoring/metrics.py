@@ -1,31 +1,49 @@
 """Every Prometheus instrument of the house; no other module makes one."""
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections import Counter as Multiset
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
+    CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
     generate_latest,
+    values,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-__all__ = ["CONTENT_TYPE_LATEST"]
+__all__ = ["CONTENT_TYPE_LATEST", "Counter"]
 
 _SECONDS = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0,
 )  # fmt: skip
 UNMATCHED = "unmatched"
 
+
+class Timer(Histogram):
+    """A histogram that takes many values at once."""
+
+    def observe_many(self, amounts: Sequence[float]) -> None:
+        """As `observe` for each; two additions per bucket that is met instead of two per value."""
+        bounds = self._upper_bounds
+        for bucket, times in Multiset(bisect_left(bounds, each) for each in amounts).items():
+            self._buckets[bucket].inc(times)
+        self._sum.inc(sum(amounts))
+
+
 HTTP_REQUESTS = Counter(
     "http_requests", "Answered requests by route template.", ("method", "endpoint", "status")
 )
-HTTP_SECONDS = Histogram(
+HTTP_SECONDS = Timer(
     "http_request_duration_seconds",
     "Time from request to answer.",
     ("method", "endpoint"),
@@ -45,21 +63,83 @@ MODEL_FAILURES = Counter(
 )
 BUNDLES_REFUSED = Counter("model_bundles_refused", "Bundles that were not loaded.", ("model",))
 EXPOSURES = Counter("recommendation_exposures", "Films shown in answered lists.", ("path",))
+EXPOSURES_DROPPED = Counter(
+    "exposure_records_dropped", "Records of answers that were lost, by reason.", ("reason",)
+)
+SHADOW_LISTS = Counter(
+    "shadow_lists", "Lists of the challenger that nobody saw, by outcome.", ("outcome",)
+)
+SHADOW_SECONDS = Histogram(
+    "shadow_list_duration_seconds", "Time of the challenger to make one.", buckets=_SECONDS
+)
+SHADOW_OVERLAP = Histogram(
+    "shadow_list_overlap_ratio",
+    "Share of films that the challenger's list has in common with the one that was shown.",
+    buckets=tuple(tenth / 10 for tenth in range(11)),
+)
 CLICKS = Counter("recommendation_clicks", "Click events that were taken.")
 EVENTS = Counter("events_accepted", "Events by outcome.", ("topic", "outcome"))
 UNKNOWN_FILMS = Counter("events_unknown_movie", "Events about films not in the catalogue.")
-EVENT_LAG = Gauge("event_lag", "Events that a consumer group has not handled.", ("group", "topic"))
+EVENT_LAG = Gauge(
+    "event_lag",
+    "Events that a consumer group has not handled.",
+    ("group", "topic"),
+    multiprocess_mode="mostrecent",
+)
 DEAD_LETTERS = Counter("dead_letters", "Events that no handler could take.", ("topic", "group"))
-EVENT_LOG_BYTES = Gauge("event_log_bytes", "Size of the embedded event log.")
+EVENT_LOG_BYTES = Gauge(
+    "event_log_bytes", "Size of the embedded event log.", multiprocess_mode="mostrecent"
+)
 RATE_LIMITED = Counter("rate_limited_requests", "Writes that were answered 429.")
+SHED = Counter("shed_requests", "Requests answered 503 at once because too many were in flight.")
+DEGRADATION = Gauge(
+    "degradation_level",
+    "1 for the level that holds; in several processes 1 where it holds in one.",
+    ("level",),
+    multiprocess_mode="livemax",
+)
+API_READY = Gauge(
+    "api_ready_processes", "API processes that answer requests.", multiprocess_mode="livesum"
+)
+
+
+class Tally:
+    """Counts and times that reach their instruments a few times a second.
+
+    An addition to an instrument takes a lock, and in several processes a write to a shared file;
+    a note here is one append. What is not flushed yet is lost on a kill.
+    """
+
+    def __init__(self) -> None:
+        self._counts: list[tuple[Counter, float]] = []
+        self._seconds: list[tuple[Timer, float]] = []
+        self.count = self._counts.append
+        self.time = self._seconds.append
+
+    def flush(self) -> None:
+        """Bring all notes to their instruments."""
+        counts, seconds = self._counts[:], self._seconds[:]
+        # notes that come in between stay for the next time
+        del self._counts[: len(counts)], self._seconds[: len(seconds)]
+        for (counter, amount), times in Multiset(counts).items():
+            counter.inc(amount * times)
+        by_timer: dict[Timer, list[float]] = {}
+        for timer, value in seconds:
+            by_timer.setdefault(timer, []).append(value)
+        for timer, amounts in by_timer.items():
+            timer.observe_many(amounts)
+
+
+TALLY = Tally()
+"""The notes of this process; `exposition` flushes them, and so must whoever makes many."""
 
 
 class RequestMeter:
     """Counts requests; the labelled children are looked up once and kept."""
 
     def __init__(self) -> None:
-        self._counters: dict[tuple[str, str, int], Counter] = {}
-        self._seconds: dict[tuple[str, str], Histogram] = {}
+        self._counters: dict[tuple[str, str, int], tuple[Counter, float]] = {}
+        self._timers: dict[tuple[str, str], Timer] = {}
 
     def expect(self, endpoints: Iterable[tuple[str, str]]) -> None:
         """Let the 5xx series of every (method, endpoint) start at zero."""
@@ -69,17 +149,17 @@ class RequestMeter:
 
     def record(self, method: str, endpoint: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        self._counter(method, endpoint, status).inc()
-        timer = self._seconds.get((method, endpoint))
+        TALLY.count(self._counter(method, endpoint, status))
+        timer = self._timers.get((method, endpoint))
         if timer is None:
             timer = HTTP_SECONDS.labels(method, endpoint)
-            self._seconds[method, endpoint] = timer
-        timer.observe(seconds)
+            self._timers[method, endpoint] = timer
+        TALLY.time((timer, seconds))
 
-    def _counter(self, method: str, endpoint: str, status: int) -> Counter:
+    def _counter(self, method: str, endpoint: str, status: int) -> tuple[Counter, float]:
         counter = self._counters.get((method, endpoint, status))
         if counter is None:
-            counter = HTTP_REQUESTS.labels(method, endpoint, str(status))
+            counter = (HTTP_REQUESTS.labels(method, endpoint, str(status)), 1.0)
             self._counters[method, endpoint, status] = counter
         return counter
 
@@ -108,6 +188,27 @@ def _by_type(name: str, text: str, used: int, total: int) -> GaugeMetricFamily:
     return family
 
 
+class ProcessesCollector:
+    """Memory and processor time of the processes that share one port, added up."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._pids = sorted(pids)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what a process alone would say of itself; processes that are gone have none."""
+        resident, seconds = 0, 0.0
+        for pid in self._pids:
+            try:
+                process = psutil.Process(pid)
+                times = process.cpu_times()
+                resident += process.memory_info().rss
+                seconds += times.user + times.system
+            except psutil.NoSuchProcess:
+                continue
+        yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory.", resident)
+        yield CounterMetricFamily("process_cpu_seconds", "Processor time.", seconds)
+
+
 _system: list[SystemCollector] = []
 
 
@@ -119,5 +220,22 @@ def watch_system(folder: Path) -> None:
 
 
 def exposition() -> bytes:
-    """All instruments in Prometheus' text format; milliseconds, so not on an event loop."""
-    return generate_latest(REGISTRY)
+    """All instruments in Prometheus' text format; milliseconds, so not on an event loop.
+
+    Processes that share a port share a folder of samples too (`PROMETHEUS_MULTIPROC_DIR`): then
+    counters are their sum, those of processes that have ended included.
+    """
+    TALLY.flush()
+    if values.ValueClass is values.MutexValue:
+        return generate_latest(REGISTRY)
+    shared = CollectorRegistry()
+    samples: Any = MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+    folder = Path(samples._path)  # noqa: SLF001 (the variable is its own to read)
+    pids = {int(file.stem.rpartition("_")[2]) for file in folder.glob("counter_*.db")}
+    for pid in pids:
+        if not psutil.pid_exists(pid):
+            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+    for collector in _system:
+        shared.register(collector)
+    shared.register(ProcessesCollector(pids))
+    return generate_latest(shared)

@@ -7,7 +7,14 @@ from pathlib import Path
 from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.monitoring.health import DegradedError, overall, run_probes
 from movie_mlops.monitoring.logs import AccessLog, JsonFormatter, RotatingFile
-from movie_mlops.monitoring.metrics import RequestMeter, SystemCollector, exposition
+from movie_mlops.monitoring.metrics import (
+    MODEL_PREDICTIONS,
+    TALLY,
+    RequestMeter,
+    SystemCollector,
+    Timer,
+    exposition,
+)
 
 
 def raising(error: Exception) -> object:
@@ -41,6 +48,27 @@ def test_5xx_series_start_at_zero_and_requests_are_counted() -> None:
     text = exposition().decode()
     assert 'http_requests_total{endpoint="/only/here",method="GET",status="503"} 0.0' in text
     assert 'http_requests_total{endpoint="/only/here",method="GET",status="200"} 1.0' in text
+
+
+def test_many_values_at_once_are_the_same_as_one_by_one() -> None:
+    values = [0.0, 0.1, 0.05, 0.5, 2.0, 0.1]
+    one, many = (Timer(name, "x", buckets=(0.1, 1.0), registry=None) for name in ("a", "b"))
+    for value in values:
+        one.observe(value)
+    many.observe_many(values)
+    counts = [[sample[2] for sample in timer._child_samples()][:4] for timer in (one, many)]
+    assert counts[0] == counts[1] == [4, 5, 6, 6]
+    assert one._sum.get() == many._sum.get()
+
+
+def test_notes_reach_their_instruments_with_the_flush() -> None:
+    counter = MODEL_PREDICTIONS.labels("m", "tally", "p")
+    for amount in (1.0, 1.0, 10.0):
+        TALLY.count((counter, amount))
+    assert counter._value.get() == 0
+    TALLY.flush()
+    TALLY.flush()
+    assert counter._value.get() == 12
 
 
 def test_the_machine_is_measured(tmp_path: Path) -> None:

@@ -8,14 +8,16 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from movie_mlops.api.access import must_have
 from movie_mlops.api.dependencies import POSITION, JsonBytes, Services, UserOf
+from movie_mlops.api.errors import request_id_of
 from movie_mlops.api.routers.health import VERSION
 from movie_mlops.api.routers.recommendations import ids_answer
 
 PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data: https://image.tmdb.org; "
-        "style-src 'self' 'unsafe-inline'; connect-src 'self'; object-src 'none'; "
+        "style-src 'self'; connect-src 'self'; object-src 'none'; "
         "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "Referrer-Policy": "same-origin",
@@ -53,7 +55,8 @@ def page_router(folder: Path | None) -> APIRouter:
     ) -> Response:
         """With `k` the guide's list of ids, else the page or what this service is."""
         if k is not None:
-            return ids_answer(services, user_id, k)
+            must_have(request, "read")
+            return ids_answer(services, user_id, k, request_id_of(request))
         if "text/html" not in request.headers.get("accept", ""):
             body = {"service": "movie-mlops", "version": VERSION, "links": _LINKS}
             return JsonBytes(body, headers={"Vary": "Accept"})

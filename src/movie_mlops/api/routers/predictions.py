@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from movie_mlops.api.dependencies import JsonBytes, Services
+from movie_mlops.api.dependencies import NOT_MODIFIED, JsonBytes, Services, tagged
 from movie_mlops.api.errors import request_id_of
 from movie_mlops.api.schemas.predictions import (
     ModelInfo,
@@ -16,6 +16,7 @@ from movie_mlops.api.schemas.predictions import (
 from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.domain.recommendations import RatingPrediction
 from movie_mlops.domain.versions import MOVIE_PREDICTOR, MOVIE_RECOMMENDER, Alias
+from movie_mlops.models.serving.services import ApiServices
 
 router = APIRouter(tags=["predictions"])
 _MODELS = {"rating": MOVIE_PREDICTOR, "recommendation": MOVIE_RECOMMENDER}
@@ -24,26 +25,26 @@ _MODELS = {"rating": MOVIE_PREDICTOR, "recommendation": MOVIE_RECOMMENDER}
 @router.post("/predict/movie", response_model=PredictionOut)
 async def predict_movie(body: MovieIn, services: Services, request: Request) -> Response:
     """The rating that such a film would get, with its interval."""
-    [found] = services.ratings.predict([body.to_facts()])
-    return JsonBytes({**_rating(found), "request_id": request_id_of(request)})
+    return JsonBytes(rating_answer(services, body, request_id_of(request)))
 
 
 @router.post("/predict/batch", response_model=PredictionsOut)
 def predict_batch(body: MoviesIn, services: Services, request: Request) -> Response:
     """The ratings of several films, in order."""
     found = services.ratings.predict([film.to_facts() for film in body.movies])
-    return JsonBytes(
-        {"predictions": [_rating(one) for one in found], "request_id": request_id_of(request)}
-    )
+    request_id, audience = request_id_of(request), services.audience
+    audience.exposures.note(request_id, audience.trial.ratings_shown(found))
+    return JsonBytes({"predictions": [_rating(one) for one in found], "request_id": request_id})
 
 
-@router.get("/model/info")
+@router.get("/model/info", response_model=ModelInfo, responses=NOT_MODIFIED)
 async def get_model_info(
+    request: Request,
     services: Services,
     task: Annotated[
         Literal["rating", "recommendation"], Query(description="Which of the two models.")
     ] = "rating",
-) -> ModelInfo:
+) -> Response:
     """The champion that is served for a task."""
     name = _MODELS[task]
     loaded = services.loader.get(name)
@@ -51,7 +52,7 @@ async def get_model_info(
         message = f"{name} is not served yet; its training pipeline runs first"
         raise EngineUnavailableError(message, retry_after_seconds=10.0)
     challenger = services.loader.get(name, Alias.CHALLENGER)
-    return ModelInfo(
+    info = ModelInfo(
         task=task,
         model=name,
         version=loaded.entry.version,
@@ -60,6 +61,15 @@ async def get_model_info(
         challenger=challenger.entry.version if challenger else None,
         card={key: value for key, value in loaded.card.items() if key != "files"},
     )
+    return tagged(request, info.model_dump(mode="json"))
+
+
+def rating_answer(services: ApiServices, film: MovieIn, request_id: str) -> dict[str, Any]:
+    """The rating of one film as it is answered, noted as shown."""
+    facts, audience = film.to_facts(), services.audience
+    [found] = services.ratings.predict([facts])
+    audience.exposures.note(request_id, audience.trial.ratings_shown([found], facts))
+    return {**_rating(found), "request_id": request_id}
 
 
 def _rating(found: RatingPrediction) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 import msgspec
 from pydantic import BaseModel, Field, model_validator
 
-from movie_mlops.api.schemas.ids import EventIdIn, MovieIdIn, ShortText, UserIdIn
+from movie_mlops.api.schemas.ids import EventIdIn, MovieIdIn, RequestIdIn, ShortText, UserIdIn
 from movie_mlops.domain.interactions import MAX_RATING, MIN_RATING, InteractionType
 from movie_mlops.events.schemas import UserInteractionEvent
 
@@ -27,6 +27,9 @@ class InteractionIn(BaseModel):
     session_id: ShortText | None = None
     event_id: EventIdIn | None = None
     target_event_id: EventIdIn | None = None
+    request_id: Annotated[
+        RequestIdIn | None, Field(description="The `request_id` of the answer that this follows.")
+    ] = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -54,14 +57,17 @@ class InteractionIn(BaseModel):
             rating=self.rating,
             session_id=self.session_id,
             target_event_id=self.target_event_id,
+            request_id=self.request_id,
         )
 
     def fingerprint(self) -> bytes:
         """What the client said, without what the server adds: tells a repeat from a conflict."""
-        said = (
+        said: tuple[object, ...] = (
             self.user_id, self.movie_id, self.interaction_type, self.rating, self.timestamp,
             self.session_id, self.target_event_id,
         )  # fmt: skip
+        if self.request_id is not None:  # what came without one is the same as ever
+            said += (self.request_id,)
         return hashlib.blake2b(msgspec.json.encode(said), digest_size=16).digest()
 
 

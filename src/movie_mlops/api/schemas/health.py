@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class PartOut(BaseModel):
@@ -13,12 +13,31 @@ class PartOut(BaseModel):
     milliseconds: float
 
 
-class HealthOut(BaseModel):
-    """The house as this process sees it."""
+class PartsOut(BaseModel):
+    """The parts as this process sees them."""
 
     status: Literal["ok", "degraded"]
     version: str
     parts: dict[str, PartOut]
+
+
+class HealthOut(PartsOut):
+    """The house as this process sees it."""
+
+    level: Literal[
+        "full",
+        "no_worker",
+        "no_ratings",
+        "no_personalisation",
+        "read_only",
+        "shedding",
+        "static",
+        "empty",
+    ] = Field(description="The worst that holds now.")
+    limits: dict[str, str] = Field(
+        description="Every level that holds, and what it means.",
+        examples=[{"no_worker": "features, registry and pipelines wait"}],
+    )
 
 
 class ReadyOut(BaseModel):

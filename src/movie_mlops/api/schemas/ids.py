@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from movie_mlops.domain.errors import InvalidIdError
 from movie_mlops.domain.interactions import UserId, parse_user_id
 from movie_mlops.domain.movies import MovieId, parse_movie_id
 
@@ -35,7 +36,24 @@ def _schema(example: str) -> WithJsonSchema:
     )
 
 
+def films_of(text: str) -> frozenset[MovieId]:
+    """Read `42,movie_43`.
+
+    Raises:
+        InvalidIdError: one is no film id, or there are more than `MOST_FILMS`.
+    """
+    ids = [part.strip() for part in text.split(",") if part.strip()]
+    if len(ids) > MOST_FILMS:
+        message = f"{len(ids)} films are too many; at most {MOST_FILMS}"
+        raise InvalidIdError(message)
+    return frozenset(parse_movie_id(part) for part in ids)
+
+
+MOST_FILMS = 100
 UserIdIn = Annotated[str, BeforeValidator(_user), _schema("user_3")]
 MovieIdIn = Annotated[int, BeforeValidator(_movie), _schema("movie_42")]
 EventIdIn = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
+RequestIdIn = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", examples=["019aa5a2b3c41f0e9d8c7b6a59483726"])
+]
 ShortText = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]

@@ -1,8 +1,9 @@
 """Films and people as the API shows them."""
 
-from typing import Any, Self
+from datetime import date
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from movie_mlops.domain.movies import Movie
 from movie_mlops.models.serving.posters import Language, Posters
@@ -55,10 +56,49 @@ class SimilarMovie(BaseModel):
 
 
 class SimilarMovies(BaseModel):
-    """The films most like `movie_id`."""
+    """The films most like `movie_id`.
+
+    `by` says what that was measured by: the `model`, from who watched the films, or their
+    `content`: genres, era, people, words.
+    """
 
     movie_id: int
+    by: Literal["model", "content"] = Field(examples=["model"])
     items: list[SimilarMovie]
+
+
+class PopularMovie(MovieOut):
+    """A film, and how many people watched or liked it in the window (once a day each)."""
+
+    viewers: int = Field(examples=[12])
+
+
+class PopularMovies(BaseModel):
+    """The films that most people watched from `since` to `until`, both included.
+
+    `until` is the last day with any viewer; both are null while nobody has watched anything.
+    Films without viewers come last, as popular as the source says.
+    """
+
+    days: int = Field(examples=[7])
+    genre: str | None = Field(examples=["Drama"])
+    since: date | None = Field(examples=["2026-01-01"])
+    until: date | None = Field(examples=["2026-01-07"])
+    items: list[PopularMovie]
+
+
+class GenreOut(BaseModel):
+    """A genre, its name in Korean, and how many films have it."""
+
+    name: str = Field(examples=["Drama"])
+    name_ko: str = Field(examples=["드라마"])
+    films: int = Field(examples=[312])
+
+
+class Genres(BaseModel):
+    """The genres that any film has."""
+
+    items: list[GenreOut]
 
 
 class PersonOut(BaseModel):

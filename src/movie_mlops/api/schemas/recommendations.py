@@ -35,6 +35,59 @@ class Recommendations(BaseModel):
     snapshot: str
     request_id: str
     items: list[RecommendedMovie]
+    without: list[int] | None = Field(
+        None, description="Films that the history was taken to lack; only where it was asked for."
+    )
+    diversity: float | None = Field(None, description="The dial; only where it was turned up.")
+
+
+class ContributionOut(BaseModel):
+    """What one film of the history gave to a score; `age` 0 is the film watched last."""
+
+    movie_id: int
+    title: str
+    contribution: float = Field(examples=[0.21])
+    age: int = Field(examples=[0])
+
+
+class ExplanationOut(BaseModel):
+    """A score taken apart; where `exact`, `baseline` and contributions add up to `score`.
+
+    Where it is not (networks), a contribution is what the score would lose without that film
+    alone. `rank` is the place among all films that may be shown, null for a film that is hidden.
+    """
+
+    user_id: str
+    movie_id: int
+    score: float
+    baseline: float = Field(examples=[0.08])
+    exact: bool = Field(examples=[True])
+    contributions: list[ContributionOut]
+    rank: int | None = Field(examples=[1])
+    model_version: str
+    snapshot: str
+    request_id: str
+
+
+class HomeRow(BaseModel):
+    """One row of the home page; `about` is the film or the genre it is about."""
+
+    key: Literal["for_you", "because", "popular", "new", "genre"] = Field(examples=["because"])
+    title: str = Field(examples=["Because you watched The Quiet Sea"])
+    about: int | str | None = Field(examples=[7])
+    items: list[MovieOut]
+
+
+class HomeOut(BaseModel):
+    """The rows of a home page; no film stands in two of them."""
+
+    user_id: str | None
+    k: int
+    path: Literal["personal", "newcomer", "popular", "batch", "static"]
+    model_version: str
+    snapshot: str
+    request_id: str
+    rows: list[HomeRow]
 
 
 class RecommendedIds(BaseModel):

@@ -8,16 +8,12 @@ import polars as pl
 
 from movie_mlops.data.processors.sample_words import names, with_particles
 from movie_mlops.data.tables import PEOPLE
-from movie_mlops.domain.movies import GENRES
+from movie_mlops.domain.movies import GENRES, GENRES_KO
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 _MOODS = 10  # hidden qualities of films that no column tells
 _TASTE, _ERA, _MOOD, _QUALITY = 1.5, 0.9, 0.75, 0.45
-_KOREAN_GENRES = dict(zip(GENRES, (
-    "액션", "모험", "애니메이션", "코미디", "범죄", "다큐멘터리", "드라마", "가족", "판타지",
-    "역사", "공포", "음악", "미스터리", "로맨스", "SF", "TV 영화", "스릴러", "전쟁", "서부극",
-), strict=True))  # fmt: skip
 _ENGLISH_GENRES = {
     "Science Fiction": "science fiction", "TV Movie": "TV films", "Family": "family films",
     "History": "period films", "Music": "music films", "War": "war films",
@@ -125,7 +121,7 @@ class Population:
         first, second, worst = (GENRES[order[i]] for i in (0, 1, -1))
         decade = int(self.era[person]) // 10 * 10
         en = [_ENGLISH_GENRES.get(name, name.lower()) for name in (first, second, worst)]
-        ko = [_KOREAN_GENRES[name] for name in (first, second, worst)]
+        ko = [GENRES_KO[name] for name in (first, second, worst)]
         lines = (
             (f"{en[0].capitalize()} first, then {en[1]}, best from the {decade}s",
              f"{decade}년대 {ko[0]} 먼저, 그다음은 {ko[1]}"),

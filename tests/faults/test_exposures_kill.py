@@ -1,0 +1,26 @@
+"""Fault 77 for what was shown: a kill -9 of all workers loses no record that was written."""
+
+import time
+from pathlib import Path
+
+import httpx
+from tests.faults.test_api_load import workers
+
+
+def test_what_was_written_survives_the_workers_and_is_seen_by_all(tmp_path: Path) -> None:
+    with workers(tmp_path, 2) as house:
+        url = f"http://127.0.0.1:{house.port}"
+        ids = []
+        for number in range(20):  # each on a connection of its own: both workers answer some
+            made = httpx.get(f"{url}/api/v1/recommendations?user_id={number}", timeout=60)
+            ids.append(made.json()["request_id"])
+        time.sleep(0.5)
+        for child in house.children:
+            child.kill()
+            child.wait()
+        house.start()
+        with httpx.Client(base_url=url, timeout=60) as api:
+            for number, request_id in enumerate(ids):
+                found = api.get(f"/api/v1/predictions/{request_id}")
+                assert found.status_code == 200
+                assert found.json()["user_id"] == str(number)

@@ -1,0 +1,41 @@
+"""Every fault of serving that the house promises to survive is named by a test."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+PROMISED = range(29, 63)
+NOT_YET = {
+    30: "features have no time to live: the last value is answered, and the alert FeaturesStale "
+    "comes with monitoring",
+}
+"""Faults that cannot happen here, each with the reason."""
+_NAMED = re.compile(r"[Ff]aults? ((?:\d+(?:-\d+)?(?:, | and )?)+)")
+_IN_NAME = re.compile(r"^test_(?:fault_)?((?:\d\d_)+)")
+
+
+def numbers(text: str) -> Iterator[int]:
+    """`14-18, 48 and 55` as numbers."""
+    for first, last in re.findall(r"(\d+)(?:-(\d+))?", text):
+        yield from range(int(first), int(last or first) + 1)
+
+
+def named() -> set[int]:
+    """The faults that docstrings and names of tests name."""
+    found: set[int] = set()
+    for path in TESTS.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+                for listed in _NAMED.findall(ast.get_docstring(node) or ""):
+                    found.update(numbers(listed))
+                if match := _IN_NAME.match(node.name):
+                    found.update(numbers(match[1]))
+    return found
+
+
+def test_each_fault_of_events_features_models_and_serving_has_its_test() -> None:
+    missing = sorted(set(PROMISED) - named() - NOT_YET.keys())
+    assert not missing, f"no test names these faults: {missing}"
+    assert not NOT_YET.keys() & named(), "it has a test now: take it off the list"
