@@ -41,6 +41,8 @@ export interface Recommendations {
   model_version: string;
   snapshot: string;
   request_id: string;
+  without?: number[];
+  diversity?: number;
   items: RecommendedMovie[];
 }
 

@@ -164,6 +164,8 @@ class _House:
             chains.append([*first, "rating_training", "rollout"])
         if not (home / "var/online.db").exists() and has_people:
             chains.append(["feature_engineering"])
+        if self._torch_port is not None and "neural_recommender" not in have and has_people:
+            chains.append(["neural_training", "rollout"])
         for chain in chains:
             code = self._run_child(["run", "--wait", *chain])
             if code and "data_collection" in chain and not self._has_films():

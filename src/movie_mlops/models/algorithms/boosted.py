@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from movie_mlops.domain.errors import TrainingDataError
 from movie_mlops.models.algorithms.base import Arrays, Card, RatingPredictions, RatingRows
-from movie_mlops.models.algorithms.boosters import available_learner, boost
+from movie_mlops.models.algorithms.boosters import Recipe, available_learner, boost
 from movie_mlops.models.algorithms.leaf_tables import LeafTables
 from movie_mlops.models.algorithms.random_forest import (
     FEWEST_ROWS,
@@ -57,11 +57,16 @@ class Boosted:
     name: ClassVar[str] = "boosted"
 
     def __init__(
-        self, level: float = 0.9, learner: str | None = None, rounds: int = ROUNDS
+        self,
+        level: float = 0.9,
+        learner: str | None = None,
+        rounds: int = ROUNDS,
+        learning_rate: float = 0.03,
     ) -> None:
         self.level = level
         self._learner = learner
         self._rounds = rounds
+        self._learning_rate = learning_rate
 
     def fit(self, rows: RatingRows, ratings: Values, seed: int = 0) -> Self:
         """See RatingRegressor."""
@@ -131,6 +136,7 @@ class Boosted:
                 "level": self.level,
                 "learner": self._learner,
                 "rounds": self._rounds,
+                "learning_rate": self._learning_rate,
             },
             "columns": list(ALL_COLUMNS),
             "now": self._now,
@@ -173,10 +179,11 @@ class Boosted:
         As many trees are kept as were best over the folds.
         """
         self._learner = available_learner(self._learner)
+        recipe = Recipe(self._learner, self._learning_rate)
         rounds = min(self._rounds, max(FEWEST_ROUNDS, len(ratings) // 20))
         staged = np.empty((len(ratings), rounds), np.float32)
         for train, held in _in_turn(folds):
-            found = boost(self._learner, features[train], ratings[train], rounds, seed)
+            found = boost(recipe, features[train], ratings[train], rounds, seed)
             values = LeafTables(found.trees).values(features[held])
             trees = values.shape[1]  # fewer than asked for when nothing is left to split
             staged[held, :trees] = found.base + np.cumsum(values, axis=1)
@@ -185,12 +192,12 @@ class Boosted:
         errors, error_rounds = np.abs(ratings - staged[:, best - 1]), best // 4 + 1
         sizes = np.empty(len(ratings))
         for train, held in _in_turn(folds):
-            found = boost(self._learner, features[train], errors[train], error_rounds, seed)
+            found = boost(recipe, features[train], errors[train], error_rounds, seed)
             sizes[held] = found.base + LeafTables(found.trees).sums(features[held])
         scores = errors / np.maximum(sizes, SMALLEST_ERROR)
         self._quantile = conformal_quantile(scores, self.level)
-        means = [boost(self._learner, features, ratings, best, seed + at) for at in range(COPIES)]
-        error = boost(self._learner, features, errors, error_rounds, seed)
+        means = [boost(recipe, features, ratings, best, seed + at) for at in range(COPIES)]
+        error = boost(recipe, features, errors, error_rounds, seed)
         self._base, self._error_base = means[0].base, error.base
         self._set_trees(Trees.together([found.trees for found in means]), error.trees)
 

@@ -44,22 +44,30 @@ def available_learner(wanted: str | None) -> str:
     return wanted
 
 
-def boost(learner: str, features: Values, targets: Values, rounds: int, seed: int) -> Boosting:
-    """Fit `rounds` trees to the mean of the targets, on one thread."""
-    fits: dict[str, Callable[[Values, Values, int, int], Boosting]] = {
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Which library boosts, and how far each tree goes."""
+
+    learner: str
+    learning_rate: float = 0.03
+
+
+def boost(recipe: Recipe, features: Values, targets: Values, rounds: int, seed: int) -> Boosting:
+    """Fit at most `rounds` trees to the mean of the targets, on one thread."""
+    fits: dict[str, Callable[[float, Values, Values, int, int], Boosting]] = {
         "lightgbm": _lightgbm,
         "catboost": _catboost,
         "histogram": _histogram,
     }
-    return fits[learner](features, targets, rounds, seed)
+    return fits[recipe.learner](recipe.learning_rate, features, targets, rounds, seed)
 
 
-def _lightgbm(features: Values, targets: Values, rounds: int, seed: int) -> Boosting:
+def _lightgbm(rate: float, features: Values, targets: Values, rounds: int, seed: int) -> Boosting:
     """Extremely random splits (Geurts et al. 2006): less of the noise of small rating counts."""
     import lightgbm  # noqa: PLC0415 (training only)
 
     parameters = {
-        "objective": "regression", "learning_rate": 0.03, "num_leaves": 31, "extra_trees": True,
+        "objective": "regression", "learning_rate": rate, "num_leaves": 31, "extra_trees": True,
         "feature_fraction": 0.5, "min_data_in_leaf": 20, "lambda_l2": 1.0, "seed": seed,
         "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbose": -1,
         "boost_from_average": False,
@@ -96,12 +104,12 @@ def _walk(node: Any, nodes: list[tuple[int, float, int, int, bool, float]]) -> i
     return number
 
 
-def _catboost(features: Values, targets: Values, rounds: int, seed: int) -> Boosting:
+def _catboost(rate: float, features: Values, targets: Values, rounds: int, seed: int) -> Boosting:
     """Oblivious trees of depth 6 (Prokhorenkova et al. 2018)."""
     import catboost  # noqa: PLC0415 (training only)
 
     booster = catboost.CatBoostRegressor(
-        iterations=rounds, learning_rate=0.03, depth=_DEPTH, l2_leaf_reg=5, random_strength=2,
+        iterations=rounds, learning_rate=rate, depth=_DEPTH, l2_leaf_reg=5, random_strength=2,
         rsm=0.4, random_seed=seed, thread_count=1, verbose=0, allow_writing_files=False,
     ).fit(features, targets)  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -141,12 +149,12 @@ def _flat_catboost(trees: list[Any], scale: float) -> Trees:
     return Trees.joined(found)
 
 
-def _histogram(features: Values, targets: Values, rounds: int, seed: int) -> Boosting:
+def _histogram(rate: float, features: Values, targets: Values, rounds: int, seed: int) -> Boosting:
     """scikit-learn's own, which needs no extra."""
     from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415 (training only)
 
     booster = HistGradientBoostingRegressor(
-        max_iter=rounds, learning_rate=0.03, max_leaf_nodes=31, min_samples_leaf=20,
+        max_iter=rounds, learning_rate=rate, max_leaf_nodes=31, min_samples_leaf=20,
         l2_regularization=1.0, max_features=0.3, early_stopping=False, random_state=seed,
     ).fit(features, targets)  # fmt: skip
     return Boosting(*trees_of_boosting(booster))

@@ -32,7 +32,13 @@ SPACES: Mapping[str, Space] = {
         "target_power": Number(-0.4, 0.2, log=False),
     },
     "item_neighbours": {"shrink": Number(1, 1_000)},
-    "boosted": {"learning_rate": Number(0.02, 0.2)},
+    "ease": {"ridge": Number(10, 5_000), "recency": Number(3, 200)},
+    "implicit_als": {
+        "unobserved_weight": Number(0.01, 1),
+        "ridge": Number(0.001, 0.1),
+        "ridge_power": Number(0, 1, log=False),
+    },
+    "boosted": {"learning_rate": Number(0.01, 0.2)},
 }
 """Algorithm to the constructor's arguments that a search varies."""
 

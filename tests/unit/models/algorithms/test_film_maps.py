@@ -1,6 +1,7 @@
 """Dense and pruned maps, and that memory stays bounded when there are many films."""
 
 import numpy as np
+import psutil
 import pytest
 
 from movie_mlops.models.algorithms import create, load
@@ -51,11 +52,12 @@ def test_thirty_thousand_films_stay_within_the_budget(name: str, many: TrainingH
     given |= {"sweeps": 1} if name == "implicit_als" else {"training_memory_mb": 280.0}
     if name == "linear_softmax":
         given |= {"epochs": 1, "dim": 32}
+    before = psutil.Process().memory_info().rss / 2**20
     fitted = fit_measured(lambda: create(name, **given).fit(many))
     arrays, card = fitted.model.artifact()
     assert sum(array.nbytes for array in arrays.values()) < 5.5 * 2**20
     assert card["films"] == MANY
-    assert fitted.peak_memory_mb < 900  # the test process with all it has loaded
+    assert fitted.peak_memory_mb - before < 500
     again = load(arrays, card)
     history = many.of(5)
     scores = again.score([history, np.empty(0, np.int64)])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from movie_mlops.domain.errors import ArtifactCorruptError, ConfigurationError
 from movie_mlops.models.algorithms.base import RatingRows
 from movie_mlops.models.algorithms.boosted import ENCODERS
-from movie_mlops.models.algorithms.boosters import LEARNERS, available_learner, boost
+from movie_mlops.models.algorithms.boosters import LEARNERS, Recipe, available_learner, boost
 from movie_mlops.models.algorithms.leaf_tables import LeafTables
 from movie_mlops.models.algorithms.rating_encoders import (
     GenreSets,
@@ -39,7 +39,7 @@ def library_predictions(learner: str, features: np.ndarray, target: np.ndarray) 
         original = lightgbm.train
         lightgbm.train = lambda *a, **k: kept.setdefault("booster", original(*a, **k))
         try:
-            found = boost(learner, features, target, 40, seed=1)
+            found = boost(Recipe(learner), features, target, 40, seed=1)
         finally:
             lightgbm.train = original
         return found.base + kept["booster"].predict(features)
@@ -49,7 +49,7 @@ def library_predictions(learner: str, features: np.ndarray, target: np.ndarray) 
         "booster", original_fit(self, *a, **k)
     )
     try:
-        boost(learner, features, target, 40, seed=1)
+        boost(Recipe(learner), features, target, 40, seed=1)
     finally:
         catboost.CatBoostRegressor.fit = original_fit
     return np.asarray(kept["booster"].predict(features))
@@ -59,7 +59,7 @@ def library_predictions(learner: str, features: np.ndarray, target: np.ndarray) 
 @pytest.mark.parametrize("missing", [0.0, 0.1])
 def test_flat_trees_equal_the_library(learner: str, missing: float) -> None:
     features, target = data(missing=missing)
-    found = boost(learner, features, target, 40, seed=1)
+    found = boost(Recipe(learner), features, target, 40, seed=1)
     flat = found.base + found.trees.sums(features)
     assert np.abs(flat - library_predictions(learner, features, target)).max() < 1e-6
 
@@ -67,7 +67,7 @@ def test_flat_trees_equal_the_library(learner: str, missing: float) -> None:
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_bit_tables_equal_the_walk_down_the_trees(learner: str) -> None:
     features, target = data()
-    found = boost(learner, features, target, 25, seed=2)
+    found = boost(Recipe(learner), features, target, 25, seed=2)
     tables = LeafTables(found.trees)
     strange = np.vstack([features, np.full((1, 6), np.nan), np.full((1, 6), 1e300)])
     assert np.array_equal(tables.values(strange), found.trees.values(strange))
@@ -84,7 +84,9 @@ def test_bit_tables_on_any_row(row: list[float]) -> None:
 
 def _two() -> tuple[LeafTables, Trees]:
     features, target = data(seed=5)
-    first, second = (boost("histogram", features, target + at, 4, seed=at).trees for at in (0, 1))
+    first, second = (
+        boost(Recipe("histogram"), features, target + at, 4, seed=at).trees for at in (0, 1)
+    )
     return LeafTables(first, second), Trees.together([first, second])
 
 
