@@ -1,8 +1,8 @@
 """POST of one film's facts, answered with a rating: ours beside five ways of serving a model.
 
 The peers serve the guide's forest (100 trees, 3 columns), then a constant (like for like: what
-the server alone costs); ours serves the rating champion with interval, then the same cut to one
-tree each.
+the server alone costs). Ours serves the rating champion with interval: films that it was not
+asked about before, then one and the same film, whose rating it remembers.
 BentoML, LitServe and KServe run in environments of their own under --environments, made with `uv`;
 MLflow and the guide's way (FastAPI, pandas, scikit-learn) in ours. One process each, 16
 connections, a spin probe beside each row: below 1.8 free cores it is marked invalid.
@@ -37,6 +37,7 @@ from serving import (
     furnish,
     load,
     measure,
+    new_films,
     post,
     serving,
     wait_for,
@@ -174,12 +175,13 @@ def measure_peer(peer: Peer, folder: Path, predictor: str, seconds: float) -> di
     return found | {"name": peer.name, "predictor": predictor}
 
 
-def measure_ours(home: Path, version: str, predictor: str, seconds: float) -> dict[str, Any]:
-    choose(home, "movie_predictor", version, "boosted")
-    row = Row("movie-mlops", api(home), film)
+def measure_ours(
+    home: Path, requests: Callable[[], list[str]], predictor: str, seconds: float
+) -> dict[str, Any]:
+    row = Row("movie-mlops", api(home), requests)
     system: System = row.system
     with serving(system) as (port, processes, _):
-        load(port, row.requests(), 16, 1.0)
+        load(port, film(), 16, 1.0)
         found = measure(row, port, processes, seconds)
     return found | {"predictor": predictor}
 
@@ -229,8 +231,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         furnish(home, 1_000, 1_000)
-        for predictor, version in (("forest", "boosted"), ("constant", "one_tree")):
-            rows.append(measure_ours(home, version, predictor, args.seconds))
+        choose(home, "movie_predictor", "boosted", "boosted")
+        for predictor, requests in (("forest", new_films), ("constant", film)):
+            rows.append(measure_ours(home, requests, predictor, args.seconds))
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
             for peer in PEERS:
                 rows.append(measure_peer(peer, folder, predictor, args.seconds))

@@ -1,6 +1,7 @@
 """Ratings of films by the served rating model."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,7 @@ from movie_mlops.models.algorithms.base import RatingRegressor, RatingRows
 from movie_mlops.models.serving.model_loader import ModelLoader
 from movie_mlops.monitoring import metrics
 
+_KEPT_RATINGS = 10_000
 _SECONDS = metrics.MODEL_SECONDS.labels(MOVIE_PREDICTOR)
 
 
@@ -40,9 +42,12 @@ class RatingService:
 
     def __init__(self, loader: ModelLoader) -> None:
         self._loader = loader
+        self._known: OrderedDict[tuple[str, MovieFacts], RatingPrediction] = OrderedDict()
 
     def predict(self, films: Sequence[MovieFacts]) -> list[RatingPrediction]:
         """One prediction per film, in order.
+
+        What a version said of a film is kept for the next time, for the latest films asked about.
 
         Raises:
             EngineUnavailableError: no rating model is loaded yet.
@@ -51,19 +56,40 @@ class RatingService:
         if loaded is None:
             message = "no rating model is served yet; run `movie-mlops run rating_training`"
             raise EngineUnavailableError(message, retry_after_seconds=10.0)
-        start = time.perf_counter()
-        model: RatingRegressor = loaded.model
-        version = loaded.entry.version
-        found = model.predict(_rows(films))
-        _SECONDS.observe(time.perf_counter() - start)
-        _counter(version).inc(len(films))
-        columns = (found.rating, found.low, found.high, found.in_range)
-        return [
-            RatingPrediction(rating, low, high, model.level, in_range, version)
-            for rating, low, high, in_range in zip(
-                *(column.tolist() for column in columns), strict=True
-            )
-        ]
+        entry = loaded.entry
+        found = [self._known.get((entry.card_sha256, film)) for film in films]
+        missing = [film for film, one in zip(films, found, strict=True) if one is None]
+        if missing:
+            start = time.perf_counter()
+            made = iter(_predictions(loaded.model, missing, entry.version))
+            found = [next(made) if one is None else one for one in found]
+            _SECONDS.observe(time.perf_counter() - start)
+            for film, one in zip(films, found, strict=True):
+                self._keep((entry.card_sha256, film), one)
+        _counter(entry.version).inc(len(films))
+        return [one for one in found if one is not None]
+
+    def _keep(self, key: tuple[str, MovieFacts], made: RatingPrediction | None) -> None:
+        if made is not None:
+            self._known[key] = made
+        while len(self._known) > _KEPT_RATINGS:
+            try:
+                self._known.popitem(last=False)
+            except KeyError:  # another thread made room at the same time
+                return
+
+
+def _predictions(
+    model: RatingRegressor, films: Sequence[MovieFacts], version: str
+) -> list[RatingPrediction]:
+    found = model.predict(_rows(films))
+    columns = (found.rating, found.low, found.high, found.in_range)
+    return [
+        RatingPrediction(rating, low, high, model.level, in_range, version)
+        for rating, low, high, in_range in zip(
+            *(column.tolist() for column in columns), strict=True
+        )
+    ]
 
 
 def _rows(films: Sequence[MovieFacts]) -> RatingRows:
