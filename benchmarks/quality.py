@@ -97,6 +97,21 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def page(figures: dict[str, Any], name: str, protocol: str, peer_epochs: int) -> str:
+    """The table with what is needed to read it."""
+    head = (
+        f"`python benchmarks/quality.py --data {name} --protocol {protocol}`: "
+        f"{figures['users']:,} people, {figures['items']:,} films, "
+        f"{figures['training_interactions']:,} training interactions, seed {figures['seed']}, one "
+        "run; 95 % bootstrap intervals over people. Memory is that of the whole process, `list_ms` "
+        "the CPU time of one list with its reasons."
+    )
+    if any(peer in figures["algorithms"] for peer in PEERS):
+        head += f" RecTools' networks were trained for {peer_epochs} epochs, full softmax."
+    reasons = "\n".join(f"- {n}: {why}" for n, why in figures["gate"]["reasons"].items())
+    return f"{head}\n\n{table(figures)}\n\nThe gate, cheapest first:\n\n{reasons}\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
@@ -124,21 +139,13 @@ def main() -> None:
         for peer in PEERS:
             progress(peer, 0, None)
             figures["algorithms"][peer] = run_peer(python, peer, split, args.seed, args.peer_epochs)
-    head = (
-        f"`python benchmarks/quality.py --data {name} --protocol {args.protocol}`: "
-        f"{figures['users']:,} people, {figures['items']:,} films, "
-        f"{figures['training_interactions']:,} training interactions, seed {args.seed}, one run; "
-        "95 % bootstrap intervals over people. Memory is that of the whole process, `list_ms` the "
-        "CPU time of one list with its reasons."
-    )
-    reasons = "\n".join(f"- {n}: {why}" for n, why in figures["gate"]["reasons"].items())
-    text = f"{head}\n\n{table(figures)}\n\nThe gate, cheapest first:\n\n{reasons}\n"
+    text = page(figures, name, args.protocol, args.peer_epochs)
     print(text)
     if args.docs:
         args.docs.mkdir(parents=True, exist_ok=True)
         picture = f"![metrics](pictures/{name}/metrics.png)"
-        page = f"# Quality on {name}\n\n{text}\n{picture}\n"
-        (args.docs / f"quality-{name}.md").write_text(page)
+        whole = f"# Quality on {name}\n\n{text}\n{picture}\n"
+        (args.docs / f"quality-{name}.md").write_text(whole)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1))
 

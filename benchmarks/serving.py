@@ -5,7 +5,7 @@ from a process of its own (`http_load.py`), all on this machine. Beside each mea
 spins on two cores: below 1.8 of them another tenant was there and the row is marked invalid.
 `cpu us` is the servers' CPU per request; `ratio` is the rate beside the empty route of this run.
 
-    python benchmarks/serving.py --json serving.json
+    python benchmarks/serving.py --json serving.json --docs docs/benchmarks
     python benchmarks/serving.py --quick
 """
 
@@ -417,6 +417,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="keep the home here and use it again")
     parser.add_argument("--quick", action="store_true", help="1,000 films and viewers, 1 s a row")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--docs", type=Path, help="write serving.md and serving.png here")
     args = parser.parse_args()
     if args.quick:
         args.films, args.viewers, args.seconds = 1_000, 1_000, 1.0
@@ -430,6 +431,44 @@ def main() -> None:
             shutil.rmtree(home)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
+    if args.docs:
+        write_page(args.docs, report, args)
+
+
+def write_page(docs: Path, report: dict[str, Any], args: argparse.Namespace) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = report["rows"]
+    head = "| what | req/s | ratio | p50 ms | p95 ms | p99 ms | CPU µs | MB | cores |"
+    lines = [head, "|---" * 9 + "|"]
+    lines += [
+        f"| {row['name']} | {row['per_second']:,.0f} | {row['ratio']:.2f} × | {row['p50_ms']:.2f} "
+        f"| {row['p95_ms']:.2f} | {row['p99_ms']:.2f} | {row['cpu_us']:.0f} | {row['mb']:.0f} "
+        f"| {row['cores']:.2f}{'' if row['cores'] >= VALID_CORES else ' (invalid)'} |"
+        for row in rows
+    ]
+    about = (__doc__ or "").partition("    python")[0].strip()
+    size = f"{args.films:,} films, {args.viewers:,} viewers, {args.seconds:.0f} s a row, one run."
+    swap = report.get("hot_swap")
+    if swap:
+        lines += [
+            "",
+            f"Promotions back and forth under load: {swap['requests']:,} requests, "
+            f"{swap['failed']} failed. p99 of paced requests idle {report['p99_idle_ms']:.1f} ms, "
+            f"beside a training of low priority {report['p99_training_ms']:.1f} ms.",
+        ]
+    picture = "![requests per second](serving.png)"
+    text = "\n".join(["# Serving under load", "", about, "", size, "", *lines, "", picture, ""])
+    docs.mkdir(parents=True, exist_ok=True)
+    (docs / "serving.md").write_text(text)
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.barh([row["name"] for row in rows], [row["per_second"] for row in rows])
+    axis.set(xlabel="requests per second")
+    axis.invert_yaxis()
+    figure.savefig(docs / "serving.png", dpi=120, metadata={"Software": None})
 
 
 def run(home: Path, args: argparse.Namespace) -> dict[str, Any]:

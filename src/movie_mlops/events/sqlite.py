@@ -1,5 +1,6 @@
 """The embedded event log: one SQLite file, durable when acknowledged, shared by processes."""
 
+import fcntl
 import sqlite3
 import threading
 import time
@@ -73,6 +74,7 @@ class SqliteEventLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = _connect(path)
             self._reader = _connect(path)
+            self._turn = path.with_suffix(".turn").open("a")
         except (sqlite3.Error, OSError) as error:
             raise _translated(error, path) from error
         self._reading = threading.Lock()
@@ -164,6 +166,7 @@ class SqliteEventLog:
         with self._reading:
             self._reader.close()
         self._writer.close()
+        self._turn.close()
 
     def _enqueue(self, job: PublishJob | CommitJob) -> None:
         with self._enqueueing:
@@ -222,6 +225,8 @@ class SqliteEventLog:
     def _write(self, batch: Sequence[PublishJob | CommitJob]) -> None:
         jobs = [job for job in batch if job.future.set_running_or_notify_cancel()]
         outcomes: dict[int, list[Published] | Exception] = {}
+        # the kernel wakes the next process at once; SQLite's own waiting sleeps longer and longer
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             published = [job for job in jobs if isinstance(job, PublishJob)]
@@ -236,6 +241,8 @@ class SqliteEventLog:
         except Exception as error:  # noqa: BLE001 (whatever it is, the writer goes on)
             _roll_back(self._writer)
             outcomes = {id(job): _translated(error, self._path) for job in jobs}
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
         for job in jobs:
             outcome = outcomes.get(id(job), [])
             if isinstance(outcome, Exception):
