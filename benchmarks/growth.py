@@ -60,7 +60,7 @@ def fit_films(films: int, folder: str) -> dict[str, Any]:
     from movie_mlops.models.manifest import Entry, point
 
     members = [("linear_softmax", {"epochs": 1}, 1.0), ("sequence_linear", {}, 400.0)]
-    model = create(SERVED, members=members).fit(histories(200_000, films), SEED)
+    model = create(SERVED, members=members).fit(histories(40_000, films), SEED)
     arrays, card = model.artifact()
     sha = save_bundle(Path(folder) / "m/1", arrays, card | {"snapshot": "s"})
     entry = Entry("1", "m/1", sha, "s", SERVED)
@@ -100,7 +100,7 @@ def make_lists(films: int, folder: str) -> dict[str, Any]:
     catalogue.reload()
     loader = ModelLoader(Path(folder), load)
     loader.reload()
-    service = RecommendationService(loader, _people(histories(200_000, films), 1_000), catalogue)
+    service = RecommendationService(loader, _people(histories(40_000, films), 1_000), catalogue)
     service.prepare()
     service.recommend(UserId(str(LISTS)), 10)
     seconds = []
