@@ -239,7 +239,7 @@ class Histories:
         ends: list[int] = []
         for name in names:
             user = self._users.get(name) or User(self._base, name)
-            rows += [(act.movie, act.time, act.positive, token) for token, act in user.all_acts()]
+            rows += user.rows()
             ends.append(len(rows))
         columns = zip(*rows, strict=True) if rows else ((),) * len(ACT_COLUMNS)
         acts = dict(zip(ACT_COLUMNS, columns, strict=True))

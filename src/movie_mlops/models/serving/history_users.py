@@ -7,6 +7,9 @@ from movie_mlops.models.algorithms.base import IntArray
 from movie_mlops.models.serving.history_arrays import SnapshotHistories
 from movie_mlops.models.serving.trends import MICROSECONDS_PER_DAY
 
+UNDONE = -1
+"""In place of a film: the row holds an event that was undone, maybe before it came."""
+
 
 @dataclass(frozen=True, slots=True)
 class UserHistory:
@@ -46,7 +49,9 @@ class User:
             self.settled = dict(zip(movies, acts, strict=True))
             return
         for act, token in zip(acts, tokens, strict=True):
-            if token:
+            if act.movie == UNDONE:
+                self.undone[token] = None
+            elif token:
                 self.acts[token] = act
             else:
                 self._settle(act)
@@ -78,6 +83,11 @@ class User:
         """(token or 0, act) in order of time; of one time, in order of arrival."""
         pairs = [(0, act) for act in self.settled.values()]
         return sorted([*pairs, *self.acts.items()], key=lambda pair: pair[1].time)
+
+    def rows(self) -> list[tuple[int, int, bool, int]]:
+        """Everything that a restart must know, in the columns of the snapshot's arrays."""
+        undone = [(UNDONE, 0, False, token) for token in self.undone]
+        return undone + [(*act, token) for token, act in self.all_acts()]
 
     def _settle(self, act: Act) -> None:
         old = self.settled.pop(act.movie, None)
