@@ -55,8 +55,8 @@ generate: ## write the generated files anew (.env.template, docs/reference)
 	$(BIN)/python scripts/generate.py
 
 requirements: ## compile the exact pins anew from pyproject.toml
-	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra training pyproject.toml -o requirements/base.txt
-	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra training --group dev pyproject.toml -c requirements/base.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra kafka --extra reports --extra training pyproject.toml -o requirements/base.txt
+	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra kafka --extra reports --extra training --group dev pyproject.toml -c requirements/base.txt -o requirements/dev.txt
 	UV_FIND_LINKS="$$($(PYTHON) -m pip config get global.find-links 2>/dev/null)" $(BIN)/uv pip compile -q -p 3.11 --no-annotate --no-header --extra torch pyproject.toml -c requirements/base.txt \
 	 | sed 's/+cpu$$//' | awk -F'==' 'NR == FNR { there[$$1]; next } !($$1 in there)' requirements/base.txt - > requirements/torch.txt
 
