@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Write the generated files from the one list each has in code; `--check` only compares."""
 
+import json
 import sys
+from importlib.metadata import version as package_version
 from pathlib import Path
 
 import click
@@ -9,7 +11,8 @@ import click
 from movie_mlops.api.main import create_app
 from movie_mlops.cli.main import EXIT_CODES, cli
 from movie_mlops.data.tables import TABLES
-from movie_mlops.events.schemas import EVENT_TYPES, TOPICS
+from movie_mlops.events.asyncapi import asyncapi
+from movie_mlops.events.schemas import EVENT_TYPES, TOPICS, field_names
 from movie_mlops.features.views import FEATURE_SERVICES, VIEWS
 from movie_mlops.monitoring import metrics as instruments
 from movie_mlops.orchestration.shapes import SHAPES
@@ -92,7 +95,7 @@ def events() -> str:
             f"`{kind.topic}`",
             f"`{kind.key_field}`",
             " ".join((kind.struct.__doc__ or "").split()),
-            ", ".join(f"`{name}`" for name in kind.struct.__struct_fields__),
+            ", ".join(f"`{name}`" for name in field_names(kind)),
         )
         for kind in EVENT_TYPES
     ]
@@ -151,6 +154,11 @@ def _help(command: click.Command, name: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
+def asyncapi_text() -> str:
+    """The AsyncAPI document."""
+    return json.dumps(asyncapi(package_version("movie-mlops")), indent=1, ensure_ascii=False)
+
+
 FILES = {
     ".env.template": env_template,
     "docs/reference/settings.md": settings,
@@ -159,6 +167,7 @@ FILES = {
     "docs/reference/commands.md": commands,
     "docs/reference/features.md": features,
     "docs/reference/events.md": events,
+    "docs/reference/asyncapi.json": asyncapi_text,
     "docs/reference/metrics.md": metrics,
     "docs/reference/endpoints.md": endpoints,
 }

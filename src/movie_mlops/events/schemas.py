@@ -2,14 +2,15 @@
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
-import msgspec
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from movie_mlops.domain.errors import UnknownEventError
-from movie_mlops.domain.interactions import Interaction, InteractionType, UserId
+from movie_mlops.domain.interactions import MAX_USER_ID_LENGTH, Interaction, InteractionType, UserId
 from movie_mlops.domain.movies import MovieId
 from movie_mlops.events.base import NewEvent, Record
 
@@ -31,34 +32,123 @@ TOPICS = {
 """Topic to number of partitions."""
 
 
-class UserInteractionEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One act of one viewer; `timestamp` is aware; `movie_id` is 0 in an undo without a film.
+MAX_TEXT = 2_000
+# unknown fields are passed over, so that a newer writer does not stop an older reader
+_SCHEMA = ConfigDict(extra="ignore", ser_json_inf_nan="null")
+
+
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+Time = Annotated[datetime, AfterValidator(_utc)]
+"""Aware and UTC; a time without a zone is taken as UTC."""
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class Event(Protocol):
+    """A pydantic dataclass of this module."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, config=_SCHEMA)
+class UserInteractionEvent:
+    """One act of one viewer; `movie_id` is 0 in an undo without a film.
 
     `request_id` names the answer that the act follows: an outcome joins its exposure by it.
     """
 
-    user_id: str
-    movie_id: int
+    user_id: Annotated[str, Field(min_length=1, max_length=MAX_USER_ID_LENGTH)]
+    movie_id: Annotated[int, Field(ge=0, lt=2**63)]
     interaction_type: InteractionType
-    timestamp: datetime
-    rating: float | None = None
+    timestamp: Time
+    rating: Finite | None = None
     session_id: str | None = None
     target_event_id: str | None = None
     request_id: str | None = None
 
 
-class ModelPromoted(msgspec.Struct, frozen=True, omit_defaults=True):
+@dataclass(frozen=True, slots=True, config=_SCHEMA)
+class ModelDriftEvent:
+    """What viewers do now differs from what the model was trained on, or somebody says so."""
+
+    model_name: Name
+    model_version: str
+    drift_score: Finite
+    threshold: Finite
+    timestamp: Time
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, config=_SCHEMA)
+class SystemHealthEvent:
+    """How a service is; CPU and memory in per cent."""
+
+    service_name: Name
+    status: Name
+    cpu_usage: Percent
+    memory_usage: Percent
+    response_time_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    timestamp: Time
+
+
+@dataclass(frozen=True, slots=True, config=_SCHEMA)
+class ScalingAlert:
+    """A service is overloaded: whoever scales it should add `replicas_wanted` - present ones."""
+
+    service_name: Name
+    reason: Text
+    replicas_wanted: Annotated[int, Field(ge=1)]
+    timestamp: Time
+
+
+@dataclass(frozen=True, slots=True, config=_SCHEMA)
+class ModelPromoted:
     """An alias names another version from now on."""
 
-    model_name: str
+    model_name: Name
     version: str
     alias: str
     algorithm: str
     snapshot: str
-    timestamp: datetime
+    timestamp: Time
 
 
-class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
+@dataclass(frozen=True, slots=True, config=_SCHEMA)
+class LoopTransition:
+    """One step of the closed loop: who moved what from where to where, and why.
+
+    `subject` is a model version, a retraining or the loop itself; `cause` is the id of what set
+    it off, the same for everything that follows from one drift.
+    """
+
+    model_name: Name
+    subject: Text
+    before: Name
+    after: Name
+    reason: Text
+    actor: Name
+    cause: str
+    timestamp: Time
+
+
+@dataclass(frozen=True, slots=True, config=_SCHEMA)
+class BatchPredicted:
+    """Lists for all users were computed and are the last fallback from now on."""
+
+    model_name: Name
+    model_version: str
+    snapshot: str
+    users: Annotated[int, Field(ge=0)]
+    timestamp: Time
+
+
+@dataclass(frozen=True, slots=True, config=_SCHEMA)
+class DeadLetter:
     """An event that a consumer could not handle, whole, and why."""
 
     position: str
@@ -67,28 +157,46 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str
     type: str
     body: str
-    reason: str
+    reason: Text
 
 
-@dataclass(frozen=True, slots=True)
-class EventType:
+@dataclass(frozen=True, slots=True, config=_SCHEMA)
+class Redelivered:
+    """A dead letter's event once more, for the group that could not handle it."""
+
+    position: str
+    group: str
+    event_id: str
+    key: str
+    type: str
+    body: str
+
+
+class EventType(NamedTuple):
     """Which topic a type goes to and which field is its key."""
 
     name: str
-    struct: type[msgspec.Struct]
+    struct: type[Any]
     topic: str
     key_field: str
 
 
 EVENT_TYPES = (
     EventType("user_interaction.v1", UserInteractionEvent, USER_EVENTS, "user_id"),
+    EventType("redelivered.v1", Redelivered, USER_EVENTS, "key"),
+    EventType("model_drift.v1", ModelDriftEvent, DRIFT_ALERTS, "model_name"),
+    EventType("system_health.v1", SystemHealthEvent, SYSTEM_HEALTH, "service_name"),
+    EventType("scaling_alert.v1", ScalingAlert, SYSTEM_HEALTH, "service_name"),
     EventType("model_promoted.v1", ModelPromoted, MODEL_LIFECYCLE, "model_name"),
+    EventType("loop_transition.v1", LoopTransition, MODEL_LIFECYCLE, "model_name"),
+    EventType("batch_predicted.v1", BatchPredicted, RECOMMENDATIONS, "model_name"),
     EventType("dead_letter.v1", DeadLetter, DEAD_LETTERS, "position"),
 )
 _BY_NAME = {kind.name: kind for kind in EVENT_TYPES}
 _BY_STRUCT = {kind.struct: kind for kind in EVENT_TYPES}
-_ENCODER = msgspec.json.Encoder()
-_DECODERS = {kind.name: msgspec.json.Decoder(kind.struct) for kind in EVENT_TYPES}
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {
+    kind.struct: TypeAdapter(kind.struct) for kind in EVENT_TYPES
+}
 
 
 def new_event_id() -> str:
@@ -99,18 +207,16 @@ def new_event_id() -> str:
     return f"{time.time_ns() // 1000:014x}{random.getrandbits(72):018x}"
 
 
-def topic_of(event: msgspec.Struct) -> str:
+def topic_of(event: Event) -> str:
     """The topic that events of this class go to."""
     return _BY_STRUCT[type(event)].topic
 
 
-def encode(
-    event: msgspec.Struct, event_id: str | None = None, fingerprint: bytes = b""
-) -> NewEvent:
+def encode(event: Event, event_id: str | None = None, fingerprint: bytes = b"") -> NewEvent:
     """The event as the log takes it."""
     kind = _BY_STRUCT[type(event)]
     key = str(getattr(event, kind.key_field))
-    body = _ENCODER.encode(event)
+    body = _ADAPTERS[kind.struct].dump_json(event, exclude_defaults=True)
     return NewEvent(event_id or new_event_id(), key, kind.name, body, fingerprint)
 
 
@@ -120,15 +226,27 @@ def decode(record: Record) -> Any:
     Raises:
         UnknownEventError: no schema has this type, or the body does not fit it.
     """
-    decoder = _DECODERS.get(record.type)
-    if decoder is None:
+    kind = _BY_NAME.get(record.type)
+    if kind is None:
         message = f"no schema of this version has the event type {record.type[:80]!r}"
         raise UnknownEventError(message)
     try:
-        return decoder.decode(record.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        message = f"{record.type} at {record.position} does not fit its schema: {error}"
-        raise UnknownEventError(message) from error
+        return _ADAPTERS[kind.struct].validate_json(record.body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        message = f"{record.type} at {record.position} does not fit its schema: {where}: "
+        raise UnknownEventError(message + first["msg"]) from error
+
+
+def field_names(kind: EventType) -> list[str]:
+    """The fields of a type."""
+    return [field.name for field in fields(kind.struct)]
+
+
+def schema_of(kind: EventType) -> dict[str, Any]:
+    """The JSON schema of a type's body."""
+    return _ADAPTERS[kind.struct].json_schema(mode="serialization")
 
 
 def to_interaction(event: UserInteractionEvent, event_id: str) -> Interaction:
@@ -138,7 +256,7 @@ def to_interaction(event: UserInteractionEvent, event_id: str) -> Interaction:
         user_id=UserId(event.user_id),
         movie_id=MovieId(event.movie_id),
         interaction_type=event.interaction_type,
-        timestamp=event.timestamp.astimezone(UTC),
+        timestamp=event.timestamp,
         rating=event.rating,
         target_event_id=event.target_event_id,
     )
