@@ -22,7 +22,7 @@ from movie_mlops.models.algorithms import create, load
 from movie_mlops.models.algorithms.base import RatingRows, TrainingHistories
 from movie_mlops.models.bundle import save_bundle
 from movie_mlops.models.manifest import Entry, point
-from movie_mlops.models.serving.audience import Plan, make_audience
+from movie_mlops.models.serving.audience import Audience, Plan
 from movie_mlops.models.serving.catalogue import Catalogue, People
 from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.models.serving.follower import HistoriesFollower, write_histories
@@ -138,7 +138,7 @@ def api_services(settings: Settings) -> ApiServices:
         recommender=recommender,
         shelves=Shelves(recommender, histories, catalogue),
         ratings=RatingService(loader),
-        audience=make_audience(
+        audience=Audience(
             ExposureStore(settings.home / "var" / "exposures.db", "api-0"),
             Plan(settings.running_experiment, settings.shadow_share),
             log,

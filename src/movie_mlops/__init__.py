@@ -7,18 +7,18 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {
-    "ABTestManager": "bootstrap",
+    "ABTestManager": "guide",
     "DataVersionManager": "data.versions",
     "MoviePredictor": "models.algorithms.numpy_mlp",
     "SimpleDataLoader": "models.algorithms.numpy_mlp",
-    "SimpleModelRegistry": "bootstrap",
-    "TMDBCrawler": "bootstrap",
+    "SimpleModelRegistry": "guide",
+    "TMDBCrawler": "guide",
     "TMDBPreProcessor": "data.processors.watch_log",
     "count_parameters": "models.algorithms.neural_cf",
     "create_model": "models.algorithms.neural_cf",
-    "get_data_loaders": "bootstrap",
-    "get_datasets": "bootstrap",
-    "get_model_registry": "bootstrap",
+    "get_data_loaders": "guide",
+    "get_datasets": "guide",
+    "get_model_registry": "guide",
     "init_seed": "models.algorithms.numpy_mlp",
     "train": "models.algorithms.numpy_mlp",
 }

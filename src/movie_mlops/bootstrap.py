@@ -2,7 +2,7 @@
 
 import fcntl
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -10,25 +10,34 @@ from typing import IO, TYPE_CHECKING, Any
 import polars as pl
 
 from movie_mlops.automation.handlers import GROUP, LakeWriter
-from movie_mlops.automation.rollout import Rollout
-from movie_mlops.data.crawlers import TMDBAccess, open_crawler
-from movie_mlops.data.crawlers import TMDBCrawler as _TMDBCrawler
+from movie_mlops.automation.loop import Loop, Told
+from movie_mlops.automation.loop_store import LoopStore
+from movie_mlops.automation.policies import Policy
+from movie_mlops.automation.rollout import BY_HAND, Rollout, Stages
+from movie_mlops.automation.staging import Evidence, Staging
+from movie_mlops.data.crawlers import open_crawler
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.processors.posters import draw_poster
 from movie_mlops.data.versions import DataVersionManager
 from movie_mlops.domain.errors import ConfigurationError, UnknownPipelineError
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER, NEURAL_RECOMMENDER
 from movie_mlops.events import EventLog, open_event_log
-from movie_mlops.events.schemas import MODEL_LIFECYCLE, USER_EVENTS, ModelPromoted, encode
+from movie_mlops.events.schemas import (
+    MODEL_LIFECYCLE,
+    USER_EVENTS,
+    LoopTransition,
+    ModelPromoted,
+    encode,
+)
 from movie_mlops.features.store import FeatureStore
 from movie_mlops.models import algorithms
 from movie_mlops.models.algorithms import BOUNDED_BY_MEMORY
-from movie_mlops.models.algorithms.numpy_mlp import FEATURES, WatchLogDataset, split_watch_log
-from movie_mlops.models.manifest import read_manifest
+from movie_mlops.models.manifest import TrialStage, read_manifest
 from movie_mlops.models.registry import ModelRegistry
-from movie_mlops.models.serving.ab_testing import ABTestManager as _ABTestManager
-from movie_mlops.models.serving.audience import Plan, make_audience
+from movie_mlops.models.serving.ab_report import report_on
+from movie_mlops.models.serving.audience import Audience, Plan, canary_name
 from movie_mlops.models.serving.catalogue import Catalogue, People
+from movie_mlops.models.serving.experiment_store import ExperimentStore
 from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.models.serving.follower import HistoriesFollower
 from movie_mlops.models.serving.histories import Histories
@@ -47,8 +56,6 @@ from movie_mlops.orchestration.shapes import SHAPES
 from movie_mlops.settings import (
     Settings,
     child_environment,
-    field_key,
-    load_settings,
     turn_off_telemetry,
 )
 
@@ -73,7 +80,15 @@ class Services:
             tracking_uri(settings), home.absolute() / "var" / "mlflow-artifacts"
         )
         self.features = FeatureStore(home / "feast_repo", online_store_url(settings))
-        self.rollout = Rollout(self.serving, self.registry, self._publish_promotion)
+        self.loop_store = LoopStore(home / "var" / "loop.db")
+        self.rollout = Rollout(
+            self.serving,
+            self.registry,
+            self.loop_store,
+            _stages(settings),
+            self._publish_promotion,
+            Told(self.loop_store, lambda: self.log),
+        )
         self.work = home / "var" / "work"
         self.tuned = home / "var" / "tuned"
 
@@ -98,6 +113,34 @@ class Services:
     def lake_writer(self) -> LakeWriter:
         """The consumer that brings events into the lake."""
         return LakeWriter(self.log, self.lake)
+
+    def loop(self) -> Loop:
+        """The closed loop."""
+        settings = self.settings
+        tests = ExperimentStore(ExposureStore(exposures_path(settings), "loop"))
+        evidence = Evidence(
+            tests.shadow_lists, lambda version: report_on(tests, canary_name(version), active=True)
+        )
+        policy = Policy(
+            cooldown=timedelta(hours=settings.retrain_cooldown_hours),
+            attempts=settings.retrain_attempts,
+            overload_percent=settings.overload_percent,
+            scaling_cooldown=timedelta(minutes=settings.scaling_cooldown_minutes),
+        )
+        staging = Staging(self.rollout, evidence)
+        return Loop(self.log, self.loop_store, self.runner, staging, policy)
+
+    def resume_loop(self, model: str, actor: str = BY_HAND) -> bool:
+        """Let drift set trainings of this model off again; whether the loop was stopped."""
+        was_stopped = self.loop_store.resume(model)
+        if was_stopped:
+            self.loop_store.note(
+                LoopTransition(
+                    model, "loop", "stopped", "running", "resumed", actor, "", datetime.now(UTC)
+                )
+            )
+            self.rollout.told()
+        return was_stopped
 
     def pipeline(self, name: str) -> Pipeline:
         """The pipeline of this name with its ports handed in.
@@ -256,7 +299,7 @@ def open_api_services(settings: Settings) -> ApiServices:
         recommender=recommender,
         shelves=Shelves(recommender, histories, catalogue),
         ratings=RatingService(loader),
-        audience=make_audience(
+        audience=Audience(
             ExposureStore(exposures_path(settings), group),
             Plan(settings.running_experiment, settings.shadow_share),
             log,
@@ -265,6 +308,22 @@ def open_api_services(settings: Settings) -> ApiServices:
             histories,
         ),
         access_log=AccessLog(RotatingFile(settings.home / "var" / "logs" / f"{group}.jsonl")),
+    )
+
+
+def _stages(settings: Settings) -> Stages:
+    return Stages(
+        mode=settings.rollout_mode,
+        shadow=TrialStage("shadow", settings.shadow_stage_share),
+        canary=TrialStage(
+            "canary",
+            settings.canary_share,
+            settings.canary_attribution_minutes,
+            settings.canary_alpha,
+        ),
+        shadow_lists=settings.shadow_stage_lists,
+        shadow_longest=timedelta(hours=settings.shadow_max_hours),
+        canary_longest=timedelta(hours=settings.canary_max_hours),
     )
 
 
@@ -317,74 +376,3 @@ def tracking_uri(settings: Settings) -> str:
 def online_store_url(settings: Settings) -> str:
     """Feast's online store as its repository sees it."""
     return f"sqlite:{settings.path(settings.online_store_url)}"
-
-
-class TMDBCrawler(_TMDBCrawler):
-    """The guide's class: key and address come from the settings."""
-
-    def __init__(
-        self,
-        region: str = "KR",
-        language: str = "ko-KR",
-        image_language: str = "ko",
-        request_interval_seconds: float = 0.4,
-    ) -> None:
-        settings = load_settings()
-        if settings.tmdb_api_key is None:
-            message = f"{field_key('tmdb_api_key')} is not set; `.env.template` says where it goes"
-            raise ConfigurationError(message)
-        key = settings.tmdb_api_key.get_secret_value()
-        access = TMDBAccess(key, settings.tmdb_base_url, settings.tmdb_pages)
-        super().__init__(region, language, image_language, request_interval_seconds, access=access)
-
-
-class ABTestManager(_ABTestManager):
-    """The guide's class, on the exposures of this environment's home."""
-
-    def __init__(
-        self, name: str = "ab-test", *, attribution_minutes: float = 60.0, alpha: float = 0.05
-    ) -> None:
-        path = exposures_path(load_settings())
-        super().__init__(path, name, attribution_minutes=attribution_minutes, alpha=alpha)
-
-
-def get_model_registry() -> ModelRegistry:
-    """The registry of this environment's home."""
-    return build_services(load_settings()).registry
-
-
-class SimpleModelRegistry(ModelRegistry):
-    """The registry on a folder of its own."""
-
-    def __init__(self, base_path: str | Path) -> None:
-        folder = Path(base_path).absolute()
-        super().__init__(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
-
-
-def get_datasets() -> tuple[WatchLogDataset, WatchLogDataset, WatchLogDataset]:
-    """Training, validation and test set of this home's watch log.
-
-    Raises:
-        TrainingDataError: the watch log is too short.
-    """
-    log = build_services(load_settings()).lake.read("watch_log")
-    features: Any = log.select(FEATURES).cast(pl.Float64).to_numpy()
-    return split_watch_log(features, log["content_id"].to_numpy())
-
-
-def get_data_loaders(
-    batch_size: int = 1_024, negatives: int = 4, seed: int = 42
-) -> tuple[Any, Any]:
-    """Training and validation batches (user_ids, movie_ids, labels) of this home's interactions.
-
-    Raises:
-        ConfigurationError: PyTorch is not installed.
-    """
-    from movie_mlops.features.engineering.interaction_features import all_interactions
-    from movie_mlops.models.algorithms.neural_cf import data_loaders
-    from movie_mlops.models.training.histories import build_histories
-
-    lake = build_services(load_settings()).lake
-    movie_ids = lake.read("movies")["movie_id"].to_numpy()
-    histories = build_histories(all_interactions(lake), movie_ids)
-    return data_loaders(histories, batch_size, negatives, seed)

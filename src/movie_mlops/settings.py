@@ -124,6 +124,46 @@ class Settings(BaseModel):
     conformal_level: float = Field(0.9, gt=0, lt=1, description="Nominal level of intervals.")
     training_interval_hours: float = Field(24.0, gt=0, description="Time between trainings.")
 
+    rollout_mode: Literal["immediate", "staged"] = Field(
+        "immediate",
+        description=(
+            "After the gate: champion at once, or staged: shadow, canary, then champion by verdict."
+        ),
+    )
+    shadow_stage_share: float = Field(
+        0.2, gt=0, le=1, description="Share of lists that a staged challenger makes unseen."
+    )
+    shadow_stage_lists: int = Field(
+        200, ge=1, description="Unseen lists that a staged challenger must make to become canary."
+    )
+    shadow_max_hours: float = Field(
+        24.0, gt=0, description="A challenger with fewer unseen lists by then is archived."
+    )
+    canary_share: float = Field(
+        0.1, gt=0, lt=1, description="Share of viewers who get the canary's lists."
+    )
+    canary_attribution_minutes: float = Field(
+        60.0, gt=0, description="Minutes in which a viewer's act counts for the list shown."
+    )
+    canary_alpha: float = Field(
+        0.05, gt=0, lt=1, description="False-alarm rate of the canary's verdict."
+    )
+    canary_max_hours: float = Field(
+        72.0, gt=0, description="A canary without a verdict by then is archived."
+    )
+    retrain_cooldown_hours: float = Field(
+        6.0, ge=0, description="Least time between two trainings that drift set off."
+    )
+    retrain_attempts: int = Field(
+        2, ge=1, description="Trainings in a row that drift may outlive; then the loop pages."
+    )
+    overload_percent: float = Field(
+        80.0, gt=0, le=100, description="CPU or memory above which a service asks for scaling."
+    )
+    scaling_cooldown_minutes: float = Field(
+        10.0, ge=0, description="Least time between two scaling alerts of one service."
+    )
+
     experiment: str = Field(
         "",
         description=(

@@ -24,7 +24,15 @@ from movie_mlops.data.tables import TABLES
 from movie_mlops.domain.errors import EngineUnavailableError, StepFailedError, TrainingDataError
 from movie_mlops.domain.interactions import InteractionType
 from movie_mlops.domain.versions import MOVIE_PREDICTOR, MOVIE_RECOMMENDER
-from movie_mlops.events.schemas import MODEL_LIFECYCLE, USER_EVENTS, UserInteractionEvent, encode
+from movie_mlops.events.schemas import (
+    MODEL_LIFECYCLE,
+    USER_EVENTS,
+    LoopTransition,
+    ModelPromoted,
+    UserInteractionEvent,
+    decode,
+    encode,
+)
 from movie_mlops.features.engineering.interaction_features import all_interactions
 from movie_mlops.models import manifest
 from movie_mlops.models.bundle import load_bundle
@@ -160,11 +168,20 @@ def test_both_models_have_version_1_with_the_snapshot_they_name(furnished: Path)
 def test_promotions_are_events(furnished: Path) -> None:
     with opened(furnished) as services:
         records = services.log.poll("reader", (MODEL_LIFECYCLE,), 10)
-    said = [json.loads(record.body) for record in records]
-    assert [(each["model_name"], each["version"]) for each in said] == [
+        history = services.loop_store.history()
+    said = [decode(record) for record in records]
+    assert [
+        (each.model_name, each.version) for each in said if isinstance(each, ModelPromoted)
+    ] == [
         (MOVIE_RECOMMENDER, "1"),
         (MOVIE_PREDICTOR, "1"),
     ]
+    moves = [each for each in said if isinstance(each, LoopTransition)]
+    assert [(each.model_name, each.before, each.after) for each in moves] == [
+        (MOVIE_RECOMMENDER, "challenger", "champion"),
+        (MOVIE_PREDICTOR, "challenger", "champion"),
+    ]
+    assert [each.event for each in reversed(history)] == moves
 
 
 def test_the_features_of_film_1_and_person_1_are_online(furnished: Path) -> None:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from movie_mlops.api.errors import answer_error, answer_http_error, answer_validation_error
+from movie_mlops.api.schemas.loop import LoopHistory, LoopStep, RolloutOut
 from movie_mlops.api.schemas.worker import (
     BatchIn,
     Entity,
@@ -56,6 +57,7 @@ def create_control_app(services: Services) -> FastAPI:
     _add_features(app, services)
     _add_registry(app, services)
     _add_pipelines(app, services)
+    _add_loop(app, services)
     return app
 
 
@@ -67,7 +69,7 @@ def serve(settings: Settings) -> None:
     socket = settings.path(settings.control_url)
     socket.parent.mkdir(parents=True, exist_ok=True)
     # the log's group has one member, and a restore must not run beside it
-    with writer_lock(worker_lock(settings.home), "movie-mlops worker"), _lake_writer(services):
+    with writer_lock(worker_lock(settings.home), "movie-mlops worker"), _consumers(services):
         socket.unlink(missing_ok=True)
         for shape in SHAPES.values():
             if shape.every_hours is not None:
@@ -79,13 +81,15 @@ def serve(settings: Settings) -> None:
 
 
 @contextmanager
-def _lake_writer(services: Services) -> Iterator[None]:
-    writer = services.lake_writer()
+def _consumers(services: Services) -> Iterator[None]:
+    writer, loop = services.lake_writer(), services.loop()
     thread = threading.Thread(target=writer.run, name="lake-writer")
     thread.start()
+    loop.start()
     try:
         yield
     finally:
+        loop.stop()
         writer.stop()
         thread.join()
 
@@ -184,6 +188,23 @@ def _add_pipelines(app: FastAPI, services: Services) -> None:
     @app.get("/api/v1/pipelines/runs/{run_id}")
     def get_run(run_id: Name) -> dict[str, Any]:
         return services.runner.status(run_id).to_json()
+
+
+def _add_loop(app: FastAPI, services: Services) -> None:
+    store = services.loop_store
+
+    @app.get("/api/v1/loop/history")
+    def get_history(limit: int = 100, cause: str | None = None) -> LoopHistory:
+        noted = store.history(limit, cause)
+        return LoopHistory(
+            items=[LoopStep(event_id=each.event_id, **asdict(each.event)) for each in noted],
+            rollouts=[RolloutOut(**asdict(each)) for each in store.rollouts()],
+            stopped=store.stopped(),
+        )
+
+    @app.post("/api/v1/loop/{model}/resume")
+    def resume(model: Name) -> dict[str, Any]:
+        return {"model_name": model, "resumed": services.resume_loop(model)}
 
 
 def _key(entity: Entity, text: int | str) -> int | str:

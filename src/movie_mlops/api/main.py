@@ -32,6 +32,7 @@ from movie_mlops.api.routers import (
     features,
     health,
     home,
+    loop,
     models,
     movies,
     open_inference,
@@ -136,6 +137,7 @@ def create_app(
             experiments,
             features,
             models,
+            loop,
             open_inference,
         )
     ]

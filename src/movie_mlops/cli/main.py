@@ -35,6 +35,7 @@ _COMMANDS = {
     "models": ("models:models", "Registered models: list, compare, promote, roll back."),
     "evaluate": ("evaluate:evaluate", "Measure every algorithm beside popularity."),
     "tune": ("tune:tune", "Search for better hyperparameters of one algorithm."),
+    "loop": ("loop:loop", "The closed loop: its history; let it go on after it paged."),
     "keys": ("keys:keys", "API keys with scopes and subjects: create, list, revoke."),
     "tmdb-server": ("tmdb_server:tmdb_server", "A local TMDB-compatible server of the sample."),
     "demo": ("demo:demo", "The story in a minute: a click that changes a list."),

@@ -1,6 +1,7 @@
 """The file that says which bundle is champion and which challenger; swapped atomically.
 
-One entry per registered model: `champion`, `challenger` and the stack of `previous` champions.
+One entry per registered model: `champion`, `challenger`, the stack of `previous` champions, and how
+far a challenger is let in (`trial`).
 Serving watches this file and nothing else.
 """
 
@@ -10,9 +11,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from movie_mlops.domain.errors import ArtifactCorruptError, ModelVersionNotFoundError
 from movie_mlops.domain.versions import Alias
@@ -34,12 +35,26 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialStage:
+    """How far the challenger is let in: unseen beside (`shadow`) or to some viewers (`canary`).
+
+    `share` is of lists or of viewers; the two others are those of the canary's A/B test.
+    """
+
+    stage: Literal["shadow", "canary"]
+    share: float
+    attribution_minutes: float = 60.0
+    alpha: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """What one registered model serves."""
 
     champion: Entry | None = None
     challenger: Entry | None = None
     previous: tuple[Entry, ...] = field(default=())
+    trial: TrialStage | None = None
 
 
 def manifest_path(serving: Path) -> Path:
@@ -77,6 +92,32 @@ def point(serving: Path, model: str, alias: Alias, entry: Entry | None) -> Serve
     return new
 
 
+def let_in(serving: Path, model: str, version: str, trial: TrialStage | None) -> Served:
+    """Say how far the challenger of this version is let in; None: not at all.
+
+    Raises:
+        ModelVersionNotFoundError: the challenger is another one by now.
+    """
+    with _changing(serving) as models:
+        old = models.get(model, Served())
+        _check_challenger(old, model, version)
+        models[model] = new = replace(old, trial=trial)
+    return new
+
+
+def withdraw(serving: Path, model: str, version: str) -> Served:
+    """Let nothing be challenger any more.
+
+    Raises:
+        ModelVersionNotFoundError: the challenger is another one by now.
+    """
+    with _changing(serving) as models:
+        old = models.get(model, Served())
+        _check_challenger(old, model, version)
+        models[model] = new = replace(old, challenger=None, trial=None)
+    return new
+
+
 def roll_back(serving: Path, model: str) -> Served:
     """Make the previous champion champion again; the present one is forgotten here.
 
@@ -88,7 +129,7 @@ def roll_back(serving: Path, model: str) -> Served:
         if not old.previous:
             message = f"{model} has no previous champion to roll back to"
             raise ModelVersionNotFoundError(message)
-        new = Served(old.previous[0], old.challenger, old.previous[1:])
+        new = replace(old, champion=old.previous[0], previous=old.previous[1:])
         models[model] = new
     return new
 
@@ -134,4 +175,11 @@ def _served(raw: dict[str, Any]) -> Served:
         return Entry(**value) if value else None
 
     previous = tuple(Entry(**value) for value in raw["previous"])
-    return Served(entry(raw["champion"]), entry(raw["challenger"]), previous)
+    trial = TrialStage(**raw["trial"]) if raw.get("trial") else None
+    return Served(entry(raw["champion"]), entry(raw["challenger"]), previous, trial)
+
+
+def _check_challenger(served: Served, model: str, version: str) -> None:
+    if served.challenger is None or served.challenger.version != version:
+        message = f"{model} v{version} is not the challenger"
+        raise ModelVersionNotFoundError(message)

@@ -1,7 +1,9 @@
 """Steps, pipelines and the port of what runs them."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 Json = dict[str, Any]
@@ -55,8 +57,8 @@ class PipelineRun:
 class PipelineRunner(Protocol):
     """Starts pipelines somewhere and tells how they go."""
 
-    def submit(self, pipeline: str, parameters: Json) -> str:
-        """Start a run and return its id at once.
+    def submit(self, pipeline: str, parameters: Json, run_id: str | None = None) -> str:
+        """Start a run and return its id at once; an id that was given before starts nothing again.
 
         Raises:
             UnknownPipelineError: no shape has this name.
@@ -87,3 +89,9 @@ class PipelineRunner(Protocol):
     def close(self) -> None:
         """Stop scheduling; runs that have begun go on."""
         ...
+
+
+def run_id_of(pipeline: str, at: datetime, cause: str) -> str:
+    """The run id of what set it off at this time: the same for the same three."""
+    digest = hashlib.blake2b(cause.encode(), digest_size=4).hexdigest()
+    return f"{pipeline}-{at:%Y%m%dT%H%M%S}-{digest}"

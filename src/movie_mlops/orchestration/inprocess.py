@@ -20,7 +20,15 @@ from movie_mlops.domain.errors import (
     StepFailedError,
     UnknownPipelineError,
 )
-from movie_mlops.orchestration.base import Json, Pipeline, PipelineRun, Report, Step, StepRun
+from movie_mlops.orchestration.base import (
+    Json,
+    Pipeline,
+    PipelineRun,
+    Report,
+    Step,
+    StepRun,
+    run_id_of,
+)
 from movie_mlops.orchestration.shapes import SHAPES
 
 if TYPE_CHECKING:
@@ -41,10 +49,12 @@ class InProcessRunner:
         self._scheduler: BackgroundScheduler | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def submit(self, pipeline: str, parameters: Json) -> str:
+    def submit(self, pipeline: str, parameters: Json, run_id: str | None = None) -> str:
         """Start a child process for the run; see the port."""
         _check_known(pipeline)
-        run_id = new_run_id(pipeline)
+        run_id = run_id or new_run_id(pipeline)
+        if (self._runs / f"{run_id}.json").exists():
+            return run_id
         follower = SHAPES[pipeline].then
         names = [pipeline] if follower is None else [pipeline, follower]
         command = [sys.executable, "-m", "movie_mlops", "run", *names, "--run-id", run_id]
@@ -179,7 +189,7 @@ class InProcessRunner:
 
 def new_run_id(pipeline: str) -> str:
     """A run id that sorts by time within its pipeline."""
-    return f"{pipeline}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
+    return run_id_of(pipeline, datetime.now(UTC), uuid4().hex)
 
 
 def _started(run_id: str, pipeline: str, pid: int) -> PipelineRun:

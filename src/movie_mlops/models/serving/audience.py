@@ -1,10 +1,14 @@
 """What one API process remembers of those it answers: exposures, the A/B test, the shadow."""
 
+import logging
 from dataclasses import dataclass
 
+from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.domain.experiments import Arm, Experiment
 from movie_mlops.domain.recommendations import RecommendationList
+from movie_mlops.domain.versions import MOVIE_RECOMMENDER, Alias
 from movie_mlops.events import EventLog
+from movie_mlops.models.manifest import Served
 from movie_mlops.models.serving.experiment_store import ExperimentStore
 from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.models.serving.exposures import ExposureLog
@@ -15,6 +19,8 @@ from movie_mlops.models.serving.recommender import RecommendationService
 from movie_mlops.models.serving.shadow import Shadow
 from movie_mlops.models.serving.trial import Trial
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -24,16 +30,29 @@ class Plan:
     shadow_share: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
 class Audience:
-    """The parts; `joiner` is None where nothing is tested."""
+    """The parts, put together; nothing is started.
 
-    store: ExposureStore
-    tests: ExperimentStore
-    exposures: ExposureLog
-    trial: Trial
-    shadow: Shadow
-    joiner: OutcomeJoiner | None
+    The configured plan holds when there is one, else that of the roll-out, which stands in the
+    manifest and changes while this process runs.
+    """
+
+    def __init__(
+        self,
+        store: ExposureStore,
+        plan: Plan,
+        log: EventLog,
+        loader: ModelLoader,
+        recommender: RecommendationService,
+        histories: Histories,
+    ) -> None:
+        self.store, self._configured, self._log, self._loader = store, plan, log, loader
+        self.tests = ExperimentStore(store)
+        self.exposures = ExposureLog(store)
+        self.trial = Trial(None, loader, histories)
+        self.shadow = Shadow(recommender, self.trial, self.exposures)
+        self._plan = Plan()
+        self._joiner: OutcomeJoiner | None = None
 
     def show(self, request_id: str, made: RecommendationList, arm: Arm | None, k: int) -> None:
         """Note a list of up to `k` films that is being answered."""
@@ -43,38 +62,68 @@ class Audience:
             self.shadow.consider(request_id, shown, k)
 
     def start(self) -> None:
-        """Begin to write, to join and to work in the shadow.
+        """Begin to write, to join and to work in the shadow; follow the manifest from now on.
 
         Raises:
             EngineUnavailableError: the event log or the file of exposures does not answer.
         """
         self.exposures.start()
         self.shadow.start()
-        if self.joiner is not None:
-            self.joiner.start()
+        self._change(self._wanted())
+        self._loader.subscribe(self._follow)
 
     def close(self) -> None:
         """Write what is noted and close the file."""
-        if self.joiner is not None:
-            self.joiner.stop()
+        self._stop_joining()
         self.shadow.stop()
         self.exposures.close()
         self.store.close()
 
+    def _wanted(self) -> Plan:
+        if self._configured != Plan():
+            return self._configured
+        return plan_of(self._loader.served(MOVIE_RECOMMENDER))
 
-def make_audience(
-    store: ExposureStore,
-    plan: Plan,
-    log: EventLog,
-    loader: ModelLoader,
-    recommender: RecommendationService,
-    histories: Histories,
-) -> Audience:
-    """The parts, put together; nothing is started."""
-    exposures = ExposureLog(store, plan.experiment)
-    trial = Trial(plan.experiment, loader, histories)
-    shadow = Shadow(plan.shadow_share, recommender, trial, exposures)
-    joiner = None
-    if plan.experiment is not None:
-        joiner = OutcomeJoiner(plan.experiment, log, store, exposures)
-    return Audience(store, ExperimentStore(store), exposures, trial, shadow, joiner)
+    def _follow(self) -> None:
+        try:
+            self._change(self._wanted())
+        except EngineUnavailableError as error:
+            # the plan stays as it was; the next change of the manifest, or a restart, tries again
+            _LOG.error("the roll-out's plan could not be taken over: %s", error)
+
+    def _change(self, plan: Plan) -> None:
+        if plan == self._plan:
+            return
+        self._stop_joining()
+        if plan.experiment is not None:
+            self._joiner = OutcomeJoiner(plan.experiment, self._log, self.store, self.exposures)
+            self._joiner.start()
+        self.exposures.experiment = plan.experiment
+        self.trial.test(plan.experiment)
+        self.shadow.share = plan.shadow_share
+        self._plan = plan
+
+    def _stop_joining(self) -> None:
+        if self._joiner is not None:
+            self._joiner.stop()
+            self._joiner = None
+
+
+def plan_of(served: Served) -> Plan:
+    """The plan of a roll-out as the manifest has it."""
+    trial, challenger = served.trial, served.challenger
+    if trial is None or challenger is None or served.champion is None:
+        return Plan()
+    if trial.stage == "shadow":
+        return Plan(shadow_share=trial.share)
+    arms = (
+        Arm("champion", Alias.CHAMPION, 1 - trial.share),
+        Arm("canary", Alias.CHALLENGER, trial.share),
+    )
+    name = canary_name(challenger.version)
+    return Plan(Experiment(name, arms, trial.attribution_minutes, trial.alpha))
+
+
+def canary_name(version: str) -> str:
+    """The A/B test in which this version is the canary."""
+    return f"canary-{MOVIE_RECOMMENDER}-{version}"

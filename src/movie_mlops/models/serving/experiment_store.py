@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from movie_mlops.models.serving.exposure_store import ExposureStore
 
+SHADOW = "(shadow)"
+"""Stands where lists that were made unseen are counted; no test can have this name."""
 _KEPT = 3
 
 
@@ -81,6 +83,14 @@ class ExperimentStore:
                 "UPDATE experiments SET joined_ms = max(joined_ms, ?) WHERE name = ?",
                 (joined_ms, name),
             )
+
+    def shadow_lists(self, version: str) -> int:
+        """Lists that this version made unseen."""
+        rows = self._store.rows(
+            "SELECT sum(exposures) FROM arms WHERE experiment = ? AND version = ?",
+            (SHADOW, version),
+        )
+        return rows[0][0] or 0
 
     def names(self) -> list[str]:
         """Tests that are or were, the latest first."""

@@ -4,11 +4,12 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.domain.experiments import Experiment
@@ -77,10 +78,10 @@ class ExposureLog:
     """
 
     def __init__(self, store: ExposureStore, experiment: Experiment | None = None) -> None:
-        self._store, self._experiment = store, experiment
+        self._store, self.experiment = store, experiment
         self._pending: list[tuple[str, float, Shown]] = []
         self._append = self._pending.append
-        self._known: set[tuple[str, str]] = set()
+        self._known: set[tuple[str, str, str]] = set()
         self._pruned_at = 0.0
         self._flushing, self._searching = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
@@ -171,8 +172,8 @@ class ExposureLog:
         after = (1000 * np.array(times)).round().astype(np.int64) - begin
         held = [one for one, _ in first]
         body = _Body(begin, request_ids, after.tolist(), places, held)
-        subjects = self._subjects(first) if self._experiment is not None else {}
-        exposures = self._exposures(first, places) if self._experiment is not None else ()
+        subjects = self._subjects(first)
+        exposures = self._exposures(first, places)
         self._store.write(
             Batch(begin, end, len(noted), _encode(body), tuple(subjects.values()), exposures)
         )
@@ -180,23 +181,28 @@ class ExposureLog:
 
     def _subjects(
         self, first: Sequence[tuple[Shown, float]]
-    ) -> dict[tuple[str, str], tuple[str, bytes, str, int]]:
+    ) -> dict[tuple[str, str, str], tuple[str, bytes, str, int]]:
         """By user and arm, those that this process has not written yet."""
-        assert self._experiment is not None  # noqa: S101 (asked before)
-        name = self._experiment.name
+        experiment = self.experiment
+        if experiment is None:
+            return {}
+        name = experiment.name
         if len(self._known) > _KNOWN_SUBJECTS:
             self._known.clear()
-        found: dict[tuple[str, str], tuple[str, bytes, str, int]] = {}
+        found: dict[tuple[str, str, str], tuple[str, bytes, str, int]] = {}
         for shown, at in first:
-            key = (shown.user_id, shown.arm)
+            key = (name, shown.user_id, shown.arm)
             if shown.experiment == name and key not in self._known and key not in found:
-                subject = self._experiment.subject(shown.user_id)
+                subject = experiment.subject(shown.user_id)
                 found[key] = (name, subject, shown.arm, int(1000 * at))
         return found
 
     def _exposures(
         self, first: Sequence[tuple[Shown, float]], places: Sequence[int]
     ) -> tuple[tuple[str, str, str, int], ...]:
+        """Lists by test, arm and version; those made in the shadow count as a test's too."""
+        if not any(shown.experiment for shown, _ in first):
+            return ()
         counts: Counter[tuple[str, str, str]] = Counter()
         for place, times in Counter(places).items():
             shown = first[place][0]
@@ -217,6 +223,29 @@ class ExposureLog:
                 self._store.prune()
         except EngineUnavailableError as error:
             _LOG.warning("old exposures stay for now: %s", error)
+
+
+class Written(NamedTuple):
+    """One written batch: answer `n` was given at `at_ms[n]` and was `shown[places[n]]`."""
+
+    request_ids: Sequence[str]
+    at_ms: NDArray[np.int64]
+    places: NDArray[np.int64]
+    shown: Sequence[Shown]
+
+
+def written(store: ExposureStore, since_ms: int) -> Iterator[Written]:
+    """All batches that end after this time, in the order they were written.
+
+    Raises:
+        EngineUnavailableError: the file does not answer.
+    """
+    query = "SELECT body FROM batches WHERE end_ms >= ? ORDER BY number"
+    with store.reading() as connection:
+        for (body,) in connection.execute(query, (since_ms,)):
+            held = _decode(body)
+            at_ms = held.begin_ms + np.array(held.after_ms, np.int64)
+            yield Written(held.request_ids, at_ms, np.array(held.places, np.int64), held.shown)
 
 
 def _in_body(body: bytes, request_id: str, user_id: str | None) -> Trace | None:

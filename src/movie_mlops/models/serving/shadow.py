@@ -7,7 +7,10 @@ import time
 from queue import SimpleQueue
 from typing import NamedTuple
 
+import msgspec
+
 from movie_mlops.domain.interactions import UserId
+from movie_mlops.models.serving.experiment_store import SHADOW
 from movie_mlops.models.serving.exposures import ExposureLog, Shown
 from movie_mlops.models.serving.recommender import RecommendationService
 from movie_mlops.models.serving.trial import Trial
@@ -27,16 +30,12 @@ class _Job(NamedTuple):
 
 
 class Shadow:
-    """For a share of the lists, chosen by chance, the challenger makes one beside."""
+    """For a `share` of the lists, chosen by chance, the challenger makes one beside."""
 
     def __init__(
-        self,
-        share: float,
-        recommender: RecommendationService,
-        trial: Trial,
-        exposures: ExposureLog,
+        self, recommender: RecommendationService, trial: Trial, exposures: ExposureLog
     ) -> None:
-        self.share = share
+        self.share = 0.0
         self._recommender, self._trial, self._exposures = recommender, trial, exposures
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
@@ -51,9 +50,8 @@ class Shadow:
         self._jobs.put(_Job(request_id, shown, k))
 
     def start(self) -> None:
-        """Work, where anything is to be done."""
-        if self.share > 0:
-            self._thread.start()
+        """Work from now on; while `share` is 0 there is nothing to do."""
+        self._thread.start()
 
     def stop(self) -> None:
         """Finish the list that is being made; those that wait are left."""
@@ -63,9 +61,10 @@ class Shadow:
             self._thread.join()
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None and self.share > 0:
+        while (job := self._jobs.get()) is not None:
             try:
-                self._make(job)
+                if self.share > 0:
+                    self._make(job)
             except Exception as error:  # noqa: BLE001 (a failing challenger harms nobody)
                 _OUTCOMES["failed"].inc()
                 _LOG.warning("the challenger failed in the shadow: %r", error)
@@ -80,4 +79,5 @@ class Shadow:
         longest = max(len(shown.items), len(job.shown.items), 1)
         metrics.SHADOW_OVERLAP.observe(len({*shown.items} & {*job.shown.items}) / longest)
         _OUTCOMES["made"].inc()
-        self._exposures.note(job.request_id, shown)
+        counted = msgspec.structs.replace(shown, experiment=SHADOW, arm="made")
+        self._exposures.note(job.request_id, counted)

@@ -21,11 +21,15 @@ class Trial:
     def __init__(
         self, experiment: Experiment | None, loader: ModelLoader, histories: Histories
     ) -> None:
-        self.experiment = experiment
         self._loader, self._histories = loader, histories
+        self.test(experiment)
+
+    def test(self, experiment: Experiment | None) -> None:
+        """Allocate viewers to this test from now on."""
         arms = experiment.arms if experiment is not None else ()
         self._aliases = tuple({arm.alias for arm in arms})
         self._drawn = lru_cache(_KEPT_ARMS)(experiment.arm_of) if experiment is not None else None
+        self.experiment = experiment
 
     def arm_of(self, user_id: UserId) -> Arm | None:
         """The viewer's arm; None where nothing is tested, or nobody is named.

@@ -45,7 +45,8 @@ def stuck(tmp_path: Path) -> Iterator[Shadow]:
     recommender = Stuck(loader, histories, Catalogue(movies))
     store = ExposureStore(tmp_path / "e.db", "one")
     trial = Trial(None, loader, histories)
-    made = Shadow(1.0, recommender, trial, ExposureLog(store))
+    made = Shadow(recommender, trial, ExposureLog(store))
+    made.share = 1.0
     yield made
     Stuck.release.set()
     made.stop()
