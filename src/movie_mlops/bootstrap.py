@@ -23,19 +23,24 @@ from movie_mlops.domain.errors import ConfigurationError, UnknownPipelineError
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER, NEURAL_RECOMMENDER
 from movie_mlops.events import EventLog, open_event_log
 from movie_mlops.events.schemas import (
+    DRIFT_ALERTS,
     MODEL_LIFECYCLE,
+    RECOMMENDATIONS,
     USER_EVENTS,
+    BatchPredicted,
     LoopTransition,
+    ModelDriftEvent,
     ModelPromoted,
     encode,
 )
 from movie_mlops.features.store import FeatureStore
 from movie_mlops.models import algorithms
 from movie_mlops.models.algorithms import BOUNDED_BY_MEMORY
-from movie_mlops.models.manifest import TrialStage, read_manifest
+from movie_mlops.models.manifest import Entry, TrialStage, read_manifest
 from movie_mlops.models.registry import ModelRegistry
 from movie_mlops.models.serving.ab_report import report_on
 from movie_mlops.models.serving.audience import Audience, Plan, canary_name
+from movie_mlops.models.serving.batch_lists import BatchLists
 from movie_mlops.models.serving.catalogue import Catalogue, People
 from movie_mlops.models.serving.experiment_store import ExperimentStore
 from movie_mlops.models.serving.exposure_store import ExposureStore
@@ -60,6 +65,9 @@ from movie_mlops.settings import (
 )
 
 if TYPE_CHECKING:
+    from movie_mlops.models.serving.feedback import Outcomes
+    from movie_mlops.models.serving.online_quality import VersionQuality
+    from movie_mlops.pipelines.drift_detection import DriftDetection
     from movie_mlops.pipelines.tuning import Tuning
 
 NEURAL_ALGORITHMS = ("sasrec",)
@@ -89,6 +97,7 @@ class Services:
             self._publish_promotion,
             Told(self.loop_store, lambda: self.log),
         )
+        self._outcomes: Outcomes | None = None
         self.work = home / "var" / "work"
         self.tuned = home / "var" / "tuned"
 
@@ -157,6 +166,8 @@ class Services:
             "training": self._training,
             "neural_training": lambda: self._training(NEURAL_RECOMMENDER),
             "rating_training": self._rating_training,
+            "drift_detection": lambda: self.drift_detection().pipeline(),
+            "batch_prediction": self._batch_prediction,
             "rollout": self.rollout.pipeline,
         }
         return makers[name]()
@@ -175,6 +186,55 @@ class Services:
             fixed=self._memory_of,
             seed=settings.seed,
         )
+
+    def drift_detection(self) -> "DriftDetection":
+        """What compares the present with what the champion learnt.
+
+        Raises:
+            ConfigurationError: a watched feature that there is not.
+        """
+        from movie_mlops.pipelines.drift_detection import DriftDetection, Sensitivity
+        from movie_mlops.pipelines.drift_sources import WATCHED
+
+        settings = self.settings
+        unknown = set(settings.drift_features) - set(WATCHED)
+        if unknown:
+            message = f"DRIFT_FEATURES: no {', '.join(sorted(unknown))}; there are {WATCHED}"
+            raise ConfigurationError(message)
+        return DriftDetection(
+            lake=self.lake,
+            snapshots=self.snapshots,
+            registry=self.registry,
+            serving=self.serving,
+            exposures=exposures_path(settings),
+            work=settings.home / "var" / "drift",
+            figures=settings.home / "var" / "figures",
+            sensitivity=Sensitivity(
+                timedelta(hours=settings.drift_window_hours),
+                settings.drift_false_alarm_rate,
+                settings.drift_min_events,
+                settings.drift_features,
+                settings.seed,
+            ),
+            publish_event=self._publish_drift,
+        )
+
+    def online_quality(self) -> "list[VersionQuality]":
+        """What viewers did with each version's lists; leaves the gauges for the next scrape."""
+        from movie_mlops.models.serving.feedback import Outcomes
+        from movie_mlops.models.serving.online_quality import gauges, online_quality
+        from movie_mlops.monitoring.metrics import write_figures
+
+        settings = self.settings
+        store = ExposureStore(exposures_path(settings), "quality")
+        self._outcomes = self._outcomes or Outcomes(self.log)
+        try:
+            minutes = settings.canary_attribution_minutes
+            found = online_quality(store, self._outcomes, datetime.now(UTC), minutes)
+        finally:
+            store.close()
+        write_figures(settings.home / "var" / "figures", "quality", gauges(found))
+        return found
 
     def close(self) -> None:
         """Close what was opened."""
@@ -221,6 +281,20 @@ class Services:
             bootstrap_samples=settings.promotion_samples,
         ).pipeline()
 
+    def _batch_prediction(self) -> Pipeline:
+        from movie_mlops.pipelines.batch_prediction import BatchPrediction
+
+        work, length = self.work / "batch", self.settings.history_length
+        return BatchPrediction(
+            self.lake, self.serving, work, length, self._publish_batch
+        ).pipeline()
+
+    def _publish_batch(self, champion: Entry, users: int) -> None:
+        event = BatchPredicted(
+            MOVIE_RECOMMENDER, champion.version, champion.snapshot, users, datetime.now(UTC)
+        )
+        self.log.publish(RECOMMENDATIONS, [encode(event)])
+
     def _limits(self) -> Limits:
         settings = self.settings
         return Limits(settings.gate_latency_ms, settings.gate_memory_mb, settings.gate_bundle_mb)
@@ -260,6 +334,11 @@ class Services:
         )
         self.log.publish(MODEL_LIFECYCLE, [encode(event)])
 
+    def _publish_drift(self, event: ModelDriftEvent, event_id: str) -> None:
+        # the same check again is a duplicate, whatever its numbers
+        fingerprint = event_id.encode()[:64]
+        self.log.publish(DRIFT_ALERTS, [encode(event, event_id, fingerprint)])
+
     def _replay_log(self) -> None:
         """After a restore: let the worker's group write later events into the lake again."""
         known = self.lake.event_positions(USER_EVENTS)
@@ -287,7 +366,8 @@ def open_api_services(settings: Settings) -> ApiServices:
     catalogue = Catalogue(lambda: read_if_there(lake, "movies"))
     histories = Histories(settings.history_length)
     group = f"api-{take_slot(settings.home / 'var' / 'slots')}"
-    recommender = RecommendationService(loader, histories, catalogue)
+    batch = BatchLists(loader, serving)
+    recommender = RecommendationService(loader, histories, catalogue, batch)
     return ApiServices(
         log=log,
         catalogue=catalogue,

@@ -18,14 +18,15 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from movie_mlops.bootstrap import GROUP, Services, build_services
+from movie_mlops.bootstrap import GROUP, Services, build_services, open_api_services
 from movie_mlops.cli.main import cli
 from movie_mlops.data.tables import TABLES
 from movie_mlops.domain.errors import EngineUnavailableError, StepFailedError, TrainingDataError
-from movie_mlops.domain.interactions import InteractionType
+from movie_mlops.domain.interactions import Interaction, InteractionType, UserId
 from movie_mlops.domain.versions import MOVIE_PREDICTOR, MOVIE_RECOMMENDER
 from movie_mlops.events.schemas import (
     MODEL_LIFECYCLE,
+    RECOMMENDATIONS,
     USER_EVENTS,
     LoopTransition,
     ModelPromoted,
@@ -37,8 +38,10 @@ from movie_mlops.features.engineering.interaction_features import all_interactio
 from movie_mlops.models import manifest
 from movie_mlops.models.bundle import load_bundle
 from movie_mlops.models.manifest import read_manifest
+from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.orchestration.base import Json, PipelineRun
 from movie_mlops.orchestration.shapes import SHAPES
+from movie_mlops.pipelines import batch_prediction
 from movie_mlops.settings import load_settings
 
 CHAIN = (
@@ -492,3 +495,58 @@ def test_snapshots_are_whole_while_events_are_written(home: Path) -> None:
             for name, digest in services.snapshots.get(tag).files.items():
                 assert not name.endswith(".partial")
                 assert (blobs / digest[:2] / digest[2:]).exists(), (tag, name)
+
+
+def test_batch_lists_are_those_of_serving_and_an_interrupted_run_goes_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_prediction, "USERS_PER_PART", 20)
+    begun: list[int] = []
+
+    def interrupted(what: str, done: int, total: int | None) -> None:
+        if what == "making lists":
+            begun.append(done)
+            if len(begun) == 3:
+                raise KeyboardInterrupt
+
+    with opened(home) as services:
+        pipeline = services.pipeline("batch_prediction")
+        with pytest.raises(KeyboardInterrupt):
+            services.runner.execute(pipeline, {}, interrupted)
+        run = services.runner.execute(pipeline, {}, no_report)
+        assert "2 parts of an earlier run" in run.steps[1].output["note"]
+        again = services.runner.execute(pipeline, {}, no_report)
+        told = [decode(each) for each in services.log.poll("r", (RECOMMENDATIONS,), 9)]
+    assert again.steps[1].output["users"] == told[0].users > 60
+    assert told[0].model_version == "1"
+    table = pl.read_parquet(run.output()["table"])
+    assert table["user_id"].n_unique() == told[0].users
+
+    with api_of(home) as api:
+        for user in table["user_id"].unique().sort()[:3].to_list():
+            online = api.recommender.recommend(user, 50)
+            assert online.path == "personal"
+            mine = table.filter(pl.col("user_id") == user).sort("rank")
+            assert mine["movie_id"].to_list() == [item.movie_id for item in online.items]
+    champion = read_manifest(home / "var/serving")[MOVIE_RECOMMENDER].champion
+    assert champion is not None
+    (home / "var/serving" / champion.path / "card.json").write_text("{}")
+    with api_of(home) as api:
+        fallback = api.recommender.recommend(user, 10)
+        assert (fallback.path, fallback.model_version) == ("batch", "1")
+        assert [item.movie_id for item in fallback.items] == mine["movie_id"].to_list()[:10]
+        seen = fallback.items[0].movie_id
+        like = Interaction("e1", user, seen, InteractionType.LIKE, datetime.now(UTC))
+        api.histories.apply(like)
+        assert seen not in {item.movie_id for item in api.recommender.recommend(user, 10).items}
+        assert api.recommender.recommend(UserId("nobody"), 10).path == "static"
+
+
+@contextmanager
+def api_of(home: Path) -> Iterator[ApiServices]:
+    services = open_api_services(load_settings(home))
+    services.start()
+    try:
+        yield services
+    finally:
+        services.close()

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import polars as pl
 
 from movie_mlops.data.tables import Table
@@ -21,6 +21,9 @@ from movie_mlops.data.validators import (
     require_quality,
 )
 from movie_mlops.domain.errors import EngineUnavailableError, SourceFormatError
+
+if TYPE_CHECKING:
+    import duckdb
 
 MEMORY_LIMIT = "1GB"
 _EVENT_FILE = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)-(?P<first>\d+)-(?P<last>\d+)\.parquet")
@@ -67,7 +70,7 @@ class Lake:
 
     Layout: `raw/<source>/…`, `processed/<table>.parquet`,
     `processed/events/<topic>-<partition>-<first>-<last>.parquet`,
-    `quarantine/<table>/<batch>.parquet`, `features/`.
+    `quarantine/<table>/<batch>.parquet`, `features/`, `predictions/`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -89,6 +92,11 @@ class Lake:
         """The folder of feature files."""
         return self.root / "features"
 
+    @property
+    def predictions(self) -> Path:
+        """The folder of what models predicted for everybody; no part of a snapshot."""
+        return self.root / "predictions"
+
     def path(self, name: str) -> Path:
         """Where the table of this name lies or would lie."""
         return self.processed / f"{name}.parquet"
@@ -105,11 +113,13 @@ class Lake:
         """
         return _read_once(self.path(name))
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
+    def connect(self) -> "duckdb.DuckDBPyConnection":
         """Open DuckDB in memory, bounded to 1 GB, spilling into the lake; the zone is UTC.
 
         Close it, or use it in a `with`.
         """
+        import duckdb  # noqa: PLC0415 (30 MB that whoever only reads tables does without)
+
         spill = self.root / "tmp"
         spill.mkdir(parents=True, exist_ok=True)
         connection = duckdb.connect(
@@ -126,7 +136,7 @@ class Lake:
     def replace(
         self,
         table: Table,
-        connection: duckdb.DuckDBPyConnection,
+        connection: "duckdb.DuckDBPyConnection",
         relation: str | None = None,
         *,
         source: str = "",
@@ -261,7 +271,7 @@ class Lake:
             return 0
         return int(pl.scan_parquet(self.path(table.name)).select(pl.len()).collect().item())
 
-    def _write_table(self, table: Table, connection: duckdb.DuckDBPyConnection) -> None:
+    def _write_table(self, table: Table, connection: "duckdb.DuckDBPyConnection") -> None:
         order = ", ".join(f'"{name}"' for name in (*table.order, "_position"))
         with replacing(self.path(table.name)) as partial:
             connection.execute(
@@ -270,7 +280,7 @@ class Lake:
             )
 
     def _write_quarantine(
-        self, table: Table, connection: duckdb.DuckDBPyConnection, source: str
+        self, table: Table, connection: "duckdb.DuckDBPyConnection", source: str
     ) -> Path | None:
         bad = f"(SELECT _row AS row, _reason AS reason FROM {CHECKED} WHERE _reason IS NOT NULL)"  # noqa: S608
         found = connection.execute(f"SELECT bit_xor(hash(row, reason)), count(*) FROM {bad}")  # noqa: S608
@@ -296,8 +306,10 @@ def _quoted(path: Path) -> str:
 
 
 def _read_source(
-    connection: duckdb.DuckDBPyConnection, table: Table, relation: str
+    connection: "duckdb.DuckDBPyConnection", table: Table, relation: str
 ) -> ValidationReport:
+    import duckdb  # noqa: PLC0415 (as in connect)
+
     try:
         return check(connection, table, relation)
     except duckdb.Error as error:
@@ -311,6 +323,8 @@ def _read_source(
 
 @contextmanager
 def _disk_errors(what: str) -> Iterator[None]:
+    import duckdb  # noqa: PLC0415 (as in connect)
+
     try:
         yield
     except (OSError, duckdb.Error, pl.exceptions.PolarsError) as error:

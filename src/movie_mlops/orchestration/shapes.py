@@ -67,6 +67,18 @@ SHAPES = {
             then="rollout",
         ),
         Shape(
+            "drift_detection",
+            "Compare what people do and are answered with what the champion learnt; say so.",
+            ("compare", "report", "publish"),
+            every_hours=6,
+        ),
+        Shape(
+            "batch_prediction",
+            "Make lists for all users: a table, and what is served when no model answers.",
+            ("freeze_histories", "predict_lists", "publish_lists"),
+            every_hours=24,
+        ),
+        Shape(
             "rollout",
             "Make the challengers that passed their gate champions.",
             ("roll_out_recommender", "roll_out_predictor", "roll_out_neural_recommender"),

@@ -16,6 +16,7 @@ from movie_mlops.domain.movies import MovieId
 from movie_mlops.domain.recommendations import Path, RecommendationList, ScoredMovie
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER, Alias
 from movie_mlops.models.algorithms.base import FloatArray, IntArray, Recommender
+from movie_mlops.models.serving.batch_lists import BatchLists
 from movie_mlops.models.serving.catalogue import Catalogue
 from movie_mlops.models.serving.cold_start import NewFilms, mixed_in
 from movie_mlops.models.serving.content import Content
@@ -68,8 +69,17 @@ def effects(made: RecommendationList) -> tuple[tuple[metrics.Counter, float], ..
 class RecommendationService:
     """Recommends from what is loaded; the same history and model give the same list."""
 
-    def __init__(self, loader: ModelLoader, histories: Histories, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        loader: ModelLoader,
+        histories: Histories,
+        catalogue: Catalogue,
+        batch: BatchLists | None = None,
+    ) -> None:
         self._loader, self._histories, self._catalogue = loader, histories, catalogue
+        self._batch = batch
+        if batch is not None:
+            loader.subscribe(batch.reload)
         self._lists: OrderedDict[tuple[str, int, Alias], tuple[Stamp, RecommendationList]] = (
             OrderedDict()
         )
@@ -84,8 +94,9 @@ class RecommendationService:
         """The `k` best films for the user, fewer when fewer are left; ANONYMOUS has no history.
 
         `path` tells how: `personal` from the user's films, `newcomer` by popularity because there
-        are none yet, `popular` when the model knows none of them or failed, `static` by the
-        catalogue's popularity when no model is loaded. Never raises for lack of anything.
+        are none yet, `popular` when the model knows none of them or failed, `batch` when no model
+        is loaded and the user has a list made before, else `static` by the catalogue's popularity.
+        Never raises for lack of anything.
         """
         made = self.list_for(user_id, k, alias)
         for counter, amount in effects(made):
@@ -211,6 +222,9 @@ class RecommendationService:
                 else:
                     entry = loaded.entry
                     return RecommendationList(user_id, path, entry.version, entry.snapshot, items)
+        made = self._batch.of(user_id, k, history.hidden) if self._batch is not None else None
+        if made is not None and made.items:
+            return made
         movies = self._catalogue.popular(k, history.hidden)
         items = tuple(ScoredMovie(movie.movie_id, movie.popularity) for movie in movies)
         return RecommendationList(user_id, "static", STATIC_VERSION, "", items)
