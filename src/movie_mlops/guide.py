@@ -9,6 +9,9 @@ from movie_mlops.bootstrap import build_services, exposures_path
 from movie_mlops.data.crawlers import TMDBAccess
 from movie_mlops.data.crawlers import TMDBCrawler as _TMDBCrawler
 from movie_mlops.domain.errors import ConfigurationError
+from movie_mlops.events import EventLog
+from movie_mlops.events.messages import MovieEventConsumer as _MovieEventConsumer
+from movie_mlops.events.messages import MovieEventProducer as _MovieEventProducer
 from movie_mlops.models.algorithms.numpy_mlp import FEATURES, WatchLogDataset, split_watch_log
 from movie_mlops.models.registry import ModelRegistry
 from movie_mlops.models.serving.ab_testing import ABTestManager as _ABTestManager
@@ -42,6 +45,20 @@ class ABTestManager(_ABTestManager):
     ) -> None:
         path = exposures_path(load_settings())
         super().__init__(path, name, attribution_minutes=attribution_minutes, alpha=alpha)
+
+
+class MovieEventProducer(_MovieEventProducer):
+    """The guide's class, on the event log of this environment's home."""
+
+    def __init__(self, log: EventLog | None = None) -> None:
+        super().__init__(log or build_services(load_settings()).log)
+
+
+class MovieEventConsumer(_MovieEventConsumer):
+    """The guide's class, on the event log of this environment's home."""
+
+    def __init__(self, group: str = "movie-events", **options: Any) -> None:
+        super().__init__(build_services(load_settings()).log, group, **options)
 
 
 def get_model_registry() -> ModelRegistry:
