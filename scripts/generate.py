@@ -107,16 +107,22 @@ def events() -> str:
 
 def metrics() -> str:
     """Every Prometheus instrument."""
+    collectors = (
+        instruments.REGISTRY,
+        instruments.SystemCollector(ROOT),
+        instruments.FiguresCollector(ROOT),
+    )
     found = sorted(
-        (
+        {
             (
                 f"`{metric.name}{'_total' if metric.type == 'counter' else ''}`",
                 metric.type,
                 metric.documentation,
             )
-            for metric in instruments.REGISTRY.collect()
+            for collector in collectors
+            for metric in collector.collect()
             if not metric.name.startswith(("process_", "python_"))
-        ),
+        }
     )
     return "# Metrics\n\n" + table(("metric", "type", "meaning"), [tuple(row) for row in found])
 

@@ -1,10 +1,15 @@
 """Fixtures for all tests: settings on a temporary home, real data where it lies beside."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from movie_mlops.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.kafka_broker import Broker
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -22,3 +27,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data sets (MovieLens, IMDb, TMDB) are not beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Broker"]:
+    """A real Kafka broker for all tests of this process; give each a prefix of its own."""
+    from tests.kafka_broker import brokers
+
+    yield from brokers(tmp_path_factory.mktemp("kafka"))

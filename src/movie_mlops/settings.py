@@ -55,7 +55,10 @@ class Settings(BaseModel):
     online_store_url: str = Field("sqlite:var/online.db", description="Feast's online store.")
     tracking_url: str = Field("sqlite:///var/mlflow.db", description="MLflow: file or server.")
     serving_url: str = Field("file:var/serving", description="Folder of bundles and manifest.")
-    events_url: str = Field("sqlite:var/events.db", description="The event log.")
+    events_url: str = Field(
+        "sqlite:var/events.db",
+        description="The event log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT][/PREFIX].",
+    )
     runner_url: str = Field("inprocess:", description="What runs pipelines.")
     control_url: str = Field(
         "unix:var/control.sock", description="Where the worker answers for features and registry."
@@ -162,6 +165,24 @@ class Settings(BaseModel):
     )
     scaling_cooldown_minutes: float = Field(
         10.0, ge=0, description="Least time between two scaling alerts of one service."
+    )
+
+    drift_window_hours: float = Field(
+        168.0, gt=0, description="Latest hours that a drift check compares, since the training."
+    )
+    drift_false_alarm_rate: float = Field(
+        0.01, ge=0.001, le=0.2, description="Chance that a check alarms although nothing changed."
+    )
+    drift_min_events: int = Field(
+        200, ge=50, description="Fewer acts or answers in the window are too little to judge."
+    )
+    drift_features: tuple[str, ...] = Field(
+        (
+            *("genre", "popularity", "era", "activity", "interaction"),
+            *("rating", "approval", "click"),
+            *("path", "shown_genre", "shown_popularity", "predicted_rating"),
+        ),
+        description="What is watched for drift, JSON list.",
     )
 
     experiment: str = Field(

@@ -18,7 +18,8 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from movie_mlops.bootstrap import GROUP, Services, build_services, open_api_services
+from movie_mlops.automation.handlers import GROUP
+from movie_mlops.bootstrap import Services, build_services, open_api_services
 from movie_mlops.cli.main import cli
 from movie_mlops.data.tables import TABLES
 from movie_mlops.domain.errors import EngineUnavailableError, StepFailedError, TrainingDataError

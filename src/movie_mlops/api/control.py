@@ -1,5 +1,6 @@
 """The worker: events into the lake, schedules, and a small app for features and registry."""
 
+import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -33,6 +34,8 @@ from movie_mlops.orchestration.shapes import SHAPES
 from movie_mlops.settings import Settings, lower_priority
 
 Name = Annotated[str, Path(max_length=200)]
+_QUALITY_SECONDS = 30.0
+_LOG = logging.getLogger(__name__)
 
 
 def create_control_app(services: Services) -> FastAPI:
@@ -73,7 +76,8 @@ def serve(settings: Settings) -> None:
         socket.unlink(missing_ok=True)
         for shape in SHAPES.values():
             if shape.every_hours is not None:
-                services.runner.schedule(shape.name, settings.training_interval_hours)
+                hours = min(shape.every_hours, settings.training_interval_hours)
+                services.runner.schedule(shape.name, hours)
         app = create_control_app(services)
         app.router.lifespan_context = _warm(services)
         uvicorn.run(app, uds=str(socket), log_level="warning", access_log=False)
@@ -82,16 +86,30 @@ def serve(settings: Settings) -> None:
 
 @contextmanager
 def _consumers(services: Services) -> Iterator[None]:
-    writer, loop = services.lake_writer(), services.loop()
-    thread = threading.Thread(target=writer.run, name="lake-writer")
-    thread.start()
+    writer, loop, stop = services.lake_writer(), services.loop(), threading.Event()
+    threads = [
+        threading.Thread(target=writer.run, name="lake-writer"),
+        threading.Thread(target=_watch_quality, args=(services, stop), name="online-quality"),
+    ]
+    for thread in threads:
+        thread.start()
     loop.start()
     try:
         yield
     finally:
+        stop.set()
         loop.stop()
         writer.stop()
-        thread.join()
+        for thread in threads:
+            thread.join()
+
+
+def _watch_quality(services: Services, stop: threading.Event) -> None:
+    while not stop.wait(_QUALITY_SECONDS):
+        try:
+            services.online_quality()
+        except Exception:  # noqa: BLE001 (figures are missed, nothing else)
+            _LOG.exception("online quality could not be measured")
 
 
 def _warm(services: Services) -> Any:

@@ -113,7 +113,8 @@ class Rollout:
         Raises:
             ModelVersionNotFoundError: there is no previous champion.
         """
-        before = read_manifest(self.serving)[model].champion
+        served = read_manifest(self.serving).get(model)
+        before = served.champion if served is not None else None
         champion = roll_back(self.serving, model).champion
         assert champion is not None  # noqa: S101 (roll_back raises otherwise)
         self._mirror(model)

@@ -36,6 +36,8 @@ _COMMANDS = {
     "evaluate": ("evaluate:evaluate", "Measure every algorithm beside popularity."),
     "tune": ("tune:tune", "Search for better hyperparameters of one algorithm."),
     "loop": ("loop:loop", "The closed loop: its history; let it go on after it paged."),
+    "drift": ("drift:drift", "Has what people do moved away from what the champion learnt?"),
+    "quality": ("quality:quality", "What viewers did with each model version's lists."),
     "keys": ("keys:keys", "API keys with scopes and subjects: create, list, revoke."),
     "tmdb-server": ("tmdb_server:tmdb_server", "A local TMDB-compatible server of the sample."),
     "demo": ("demo:demo", "The story in a minute: a click that changes a list."),

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
@@ -58,6 +59,18 @@ class NewEvent:
         return hashlib.blake2b(text, digest_size=16).digest()
 
 
+class Standing(StrEnum):
+    """What an event's id says: new, the same event again, or another event under its id.
+
+    Consumers handle what is first, pass over a duplicate, and bury a conflict. An engine that
+    refuses repeats when they are published (the embedded one) holds nothing but first ones.
+    """
+
+    FIRST = "first"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A stored event; `published_at` is microseconds since 1970."""
@@ -68,6 +81,7 @@ class Record:
     type: str
     body: bytes
     published_at: int
+    standing: Standing = Standing.FIRST
 
 
 class Published(NamedTuple):
@@ -81,21 +95,28 @@ class EventLog(Protocol):
     """An append-only log with partitions and consumer groups; safe to call from many threads."""
 
     def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Published]:
-        """Append all events or none; returns when they survive a crash.
+        """Append these events; returns when they survive a crash.
 
-        An event whose id the topic has already seen is not stored again: when it is the same
-        event it is reported as a duplicate with its first position.
+        Of a call that raises nothing was stored; where an engine promises less, its docstring
+        says so. An id twice in one call is stored once. An event whose id the topic has already
+        seen is not stored again by an engine that looks ids up (the embedded one): it is
+        reported as a duplicate with its first position. Another engine (Kafka) stores it again,
+        and its readers get it with that `standing`.
 
         Raises:
             UnknownEventError: there is no such topic.
             EventConflictError: an id was taken before by another event; nothing was stored.
-            LogFullError: the log has reached its size bound; nothing was stored.
-            EngineUnavailableError: the log does not answer.
+            EventError: an event is larger than the log takes; nothing was stored.
+            LogFullError: the log takes no more at the moment; nothing was stored.
+            EngineUnavailableError: the log does not answer; publish again under the same ids.
         """
         ...
 
     def publish_future(self, topic: str, events: Sequence[NewEvent]) -> Future[list[Published]]:
-        """As `publish`, for callers that must not wait; the future may be cancelled."""
+        """As `publish`, for callers that must not wait.
+
+        The future may be cancelled as long as nothing was sent; else `cancel` answers False.
+        """
         ...
 
     def poll(
@@ -105,16 +126,25 @@ class EventLog(Protocol):
 
         Continues after what this object returned last; a new object continues after the last
         commit, a new group at the beginning. Waits up to `wait_seconds` for the first event.
-        A group has one member at a time in the embedded log.
+        An empty answer does not say that there is nothing: over a network it may be on its way.
+        A group has one member at a time in the embedded log. On Kafka its members share the
+        partitions; one that changes hands begins at its commit, so events may come twice.
         """
         ...
 
     def commit(self, group: str, positions: Positions) -> None:
-        """Remember durably that the group has handled everything before these offsets."""
+        """Remember durably that the group has handled everything before these offsets.
+
+        Partitions that another member of the group has taken over are left out.
+        """
         ...
 
     def seek(self, group: str, positions: Positions) -> None:
-        """Let the group's next poll start at these offsets, others as before; commits nothing."""
+        """Let the group's next poll start at these offsets, others as before; commits nothing.
+
+        A group that is set before its first poll reads all partitions itself, whoever else bears
+        its name: a replica needs every event, at once.
+        """
         ...
 
     def committed(self, group: str, topics: Sequence[str]) -> dict[Place, int]:
@@ -126,11 +156,14 @@ class EventLog(Protocol):
         ...
 
     def read(self, place: Place, from_offset: int, limit: int) -> list[Record]:
-        """Events of one partition from an offset on, without any group: for replay."""
+        """Events of one partition from an offset on, without any group: for replay.
+
+        What retention has removed is passed over. Empty when there is none up to the end.
+        """
         ...
 
     def lag(self, group: str, topics: Sequence[str]) -> dict[str, int]:
-        """Events per topic that the group has not committed."""
+        """Events per topic that the group has not committed, those expired included."""
         ...
 
     def ping(self) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from movie_mlops.domain.errors import EngineUnavailableError
-from movie_mlops.events.base import EventLog, Place, Record, next_positions
+from movie_mlops.domain.errors import EngineUnavailableError, EventConflictError, EventError
+from movie_mlops.events.base import EventLog, Place, Record, Standing, next_positions
 from movie_mlops.events.schemas import DEAD_LETTERS, DeadLetter, decode, encode
 from movie_mlops.monitoring import metrics
 
@@ -33,7 +33,8 @@ class Consumer:
 
     An engine that is unavailable is waited for, however long it takes, and nothing is skipped.
     Every other error, and an event without schema, goes to `dead-letters` with its reason and
-    the group goes on. An event whose class has no handler is passed over.
+    the group goes on; so does another event under an id that came before. The same event again
+    is not handled again. An event whose class has no handler is passed over.
     """
 
     def __init__(
@@ -61,7 +62,12 @@ class Consumer:
             except EngineUnavailableError as error:
                 _LOG.warning("group %s waits: %s", self.group, error)
                 self._stop.wait(error.retry_after_seconds)
-        self.commit()
+        try:
+            self.commit()
+        except EngineUnavailableError as error:
+            _LOG.warning(
+                "group %s ends without its commit, events come again: %s", self.group, error
+            )
 
     def run_once(self, wait_seconds: float = 0.0) -> int:
         """Handle one batch and return its size.
@@ -106,6 +112,8 @@ class Consumer:
 
     def _dispatch(self, record: Record) -> None:
         try:
+            if count_repeat(record, self.group):
+                return
             event = decode(record)
             handler = self._handlers.get(type(event))
             if handler is not None:
@@ -120,13 +128,19 @@ class Consumer:
         _LOG.error("group %s cannot handle %s: %s", self.group, record.position, reason)
         if not self._options.keeps_dead_letters or record.position.topic == DEAD_LETTERS:
             return
+        try:
+            self._write_letter(record, record.body.decode(errors="replace"), reason)
+        except EventError as error:
+            self._write_letter(record, "", f"{reason} (its body stays where it is: {error})")
+
+    def _write_letter(self, record: Record, body: str, reason: str) -> None:
         letter = DeadLetter(
             position=str(record.position),
             group=self.group,
             event_id=record.event_id,
             key=record.key,
             type=record.type,
-            body=record.body.decode(errors="replace"),
+            body=body,
             reason=reason[:2000],
         )
         event_id = f"{self.group}:{record.position}"
@@ -134,3 +148,18 @@ class Consumer:
         self._log.publish(
             DEAD_LETTERS, [encode(letter, event_id, fingerprint=event_id.encode()[:64])]
         )
+
+
+def count_repeat(record: Record, group: str) -> bool:
+    """Whether this is the same event again, which is counted and not handled.
+
+    Raises:
+        EventConflictError: it is another event under an id that came before; counted too.
+    """
+    if record.standing is Standing.FIRST:
+        return False
+    metrics.EVENTS_REPEATED.labels(record.position.topic, group, record.standing).inc()
+    if record.standing is Standing.CONFLICT:
+        message = f"event id {record.event_id!r} was used before for another event"
+        raise EventConflictError(message)
+    return True

@@ -34,7 +34,7 @@ TOPICS = {
 
 MAX_TEXT = 2_000
 # unknown fields are passed over, so that a newer writer does not stop an older reader
-_SCHEMA = ConfigDict(extra="ignore", ser_json_inf_nan="null")
+_SCHEMA = ConfigDict(extra="ignore")
 
 
 def _utc(time: datetime) -> datetime:
@@ -81,7 +81,7 @@ class ModelDriftEvent:
     drift_score: Finite
     threshold: Finite
     timestamp: Time
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[str, Finite] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, config=_SCHEMA)

@@ -264,8 +264,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
-    for statement in ("PRAGMA synchronous = FULL", "PRAGMA secure_delete = ON"):
-        connection.execute(statement)
+    # temp_store: an insert of many rows keeps what it would take back, otherwise in a file
+    for setting in ("synchronous = FULL", "secure_delete = ON", "temp_store = MEMORY"):
+        connection.execute(f"PRAGMA {setting}")
     # another process may switch or create at this moment, and SQLite does not wait for that
     deadline = time.monotonic() + BUSY_SECONDS
     while True:

@@ -61,8 +61,8 @@ VIEWS = {
             1,
             "What people did with a film so far, after each act.",
             (
-                Feature("watch_count", "int", "Positive acts so far.", 0),
-                Feature("mean_user_rating", "float", "Mean rating by people so far.", 0.5, 5),
+                Feature("watch_count", "int", "People with a positive act so far.", 0),
+                Feature("mean_user_rating", "float", "Mean of people's latest ratings.", 0.5, 5),
             ),
         ),
         View(

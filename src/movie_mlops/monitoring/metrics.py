@@ -1,8 +1,9 @@
 """Every Prometheus instrument of the house; no other module makes one."""
 
+import json
 from bisect import bisect_left
 from collections import Counter as Multiset
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,21 @@ EVENT_LAG = Gauge(
     multiprocess_mode="mostrecent",
 )
 DEAD_LETTERS = Counter("dead_letters", "Events that no handler could take.", ("topic", "group"))
+EVENTS_REPEATED = Counter(
+    "events_repeated",
+    "Events whose id came before, not handled again: the same event, or another one (conflict).",
+    ("topic", "group", "standing"),
+)
+EVENTS_EXPIRED = Counter(
+    "events_expired",
+    "Events that retention removed before the group read them.",
+    ("topic", "group"),
+)
+EVENT_TO_LIST_SECONDS = Timer(
+    "event_to_list_seconds",
+    "Time from an event's publishing to its place in the lists of another process.",
+    buckets=_SECONDS,
+)
 EVENT_LOG_BYTES = Gauge(
     "event_log_bytes", "Size of the embedded event log.", multiprocess_mode="mostrecent"
 )
@@ -209,14 +225,60 @@ class ProcessesCollector:
         yield CounterMetricFamily("process_cpu_seconds", "Processor time.", seconds)
 
 
-_system: list[SystemCollector] = []
+FIGURES = {
+    "drift_score": ("Strongest shift of the last check; drift is above 0.5.", "model"),
+    "online_click_through": ("Share of lists whose viewer clicked a film.", "model_version"),
+    "online_watch_share": ("Share of lists whose viewer watched a film.", "model_version"),
+    "online_mean_rating": ("Mean rating of films after they were shown.", "model_version"),
+    "online_exposures": ("Lists of a version that are remembered.", "model_version"),
+}
+"""Gauges that pipelines and the worker leave in files: name to meaning and label."""
 
 
-def watch_system(folder: Path) -> None:
-    """Add the machine's gauges to the scrape, once per process."""
+class FiguresCollector:
+    """What other processes of the home found, read when somebody scrapes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every gauge; one that nobody has written yet has no sample."""
+        families = {
+            name: GaugeMetricFamily(name, text, labels=(label,))
+            for name, (text, label) in FIGURES.items()
+        }
+        for file in sorted(self._folder.glob("*.json")):
+            try:
+                found = json.loads(file.read_bytes())
+            except (OSError, ValueError):  # taken away, or of another version
+                continue
+            for name, samples in found.items():
+                for label, value in samples.items():
+                    if name in families:
+                        families[name].add_metric((label,), value)
+        yield from families.values()
+
+
+def write_figures(folder: Path, source: str, figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Let the next scrape show these: name of `FIGURES` to label to value.
+
+    What `source` wrote before is replaced. `folder` is the home's `var/figures`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f".{source}"
+    beside.write_text(json.dumps(figures))
+    beside.replace(folder / f"{source}.json")
+
+
+_system: list[SystemCollector | FiguresCollector] = []
+
+
+def watch_system(home: Path) -> None:
+    """Add the gauges of machine and home to the scrape, once per process."""
     if not _system:
-        _system.append(SystemCollector(folder))
-        REGISTRY.register(_system[0])
+        _system.extend((SystemCollector(home), FiguresCollector(home / "var" / "figures")))
+        for collector in _system:
+            REGISTRY.register(collector)
 
 
 def exposition() -> bytes:

@@ -2,15 +2,21 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from movie_mlops.domain.errors import EngineUnavailableError, LogFullError, UnknownEventError
+from movie_mlops.domain.errors import (
+    EngineUnavailableError,
+    EventError,
+    LogFullError,
+    UnknownEventError,
+)
 from movie_mlops.domain.interactions import InteractionType
 from movie_mlops.events import EventLog, open_event_log
-from movie_mlops.events.base import NewEvent, Record
+from movie_mlops.events.base import NewEvent, Record, Standing
 from movie_mlops.events.consumer import Consumer, ConsumerOptions
 from movie_mlops.events.schemas import (
     DEAD_LETTERS,
@@ -147,3 +153,62 @@ def test_a_commit_that_fails_is_made_up_for(log: EventLog, monkeypatch: pytest.M
     consumer.run_once()
     assert handled == [5]
     assert log.lag("worker", [USER_EVENTS]) == {USER_EVENTS: 0}
+
+
+def test_a_group_that_ends_while_the_log_is_down_ends_all_the_same(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 26: its events come again to whoever goes on."""
+    handled: list[int] = []
+    options = ConsumerOptions(commit_seconds=1e9)
+    handlers = {UserInteractionEvent: lambda event, record: handled.append(event.movie_id)}
+    consumer = Consumer(log, "worker", (USER_EVENTS,), handlers, options)
+    publish(log, like("1", 5))
+    consumer.run_once()
+
+    def refuse(group: str, positions: object) -> None:
+        raise EngineUnavailableError("no broker")
+
+    monkeypatch.setattr(log, "commit", refuse)
+    consumer.stop()
+    consumer.run()
+    assert handled == [5]
+    assert log.lag("worker", [USER_EVENTS]) == {USER_EVENTS: 1}
+
+
+def test_a_repeat_is_counted_and_another_event_under_its_id_is_buried(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 14, whatever engine says so."""
+    handled: list[int] = []
+    publish(log, like("1", 5), like("1", 6), like("1", 7))
+    records = log.poll("worker", [USER_EVENTS], 10)
+    standings = (Standing.FIRST, Standing.DUPLICATE, Standing.CONFLICT)
+    told = [replace(record, standing=each) for record, each in zip(records, standings, strict=True)]
+    monkeypatch.setattr(log, "poll", lambda *arguments: told)
+    handlers = {UserInteractionEvent: lambda event, record: handled.append(event.movie_id)}
+    Consumer(log, "worker", (USER_EVENTS,), handlers).run_once()
+    monkeypatch.undo()
+    assert handled == [5]
+    [letter] = letters(log)
+    assert letter.position == str(records[2].position)
+    assert "used before" in letter.reason
+
+
+def test_a_letter_that_is_too_large_is_written_without_its_body(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faults 18 and 19: the group must go on."""
+    log.publish(USER_EVENTS, [NewEvent("a", "1", "nonsense.v1", b"x" * 5_000)])
+    publish_as_before = log.publish
+
+    def refuse_large(topic: str, events: list[NewEvent]) -> object:
+        if any(len(event.body) > 1_000 for event in events):
+            raise EventError("too large")
+        return publish_as_before(topic, events)
+
+    monkeypatch.setattr(log, "publish", refuse_large)
+    Consumer(log, "worker", (USER_EVENTS,), {}).run_once()
+    [letter] = letters(log)
+    assert letter.body == ""
+    assert "stays where it is" in letter.reason

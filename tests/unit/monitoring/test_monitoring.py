@@ -8,12 +8,15 @@ from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.monitoring.health import DegradedError, overall, run_probes
 from movie_mlops.monitoring.logs import AccessLog, JsonFormatter, RotatingFile
 from movie_mlops.monitoring.metrics import (
+    FIGURES,
     MODEL_PREDICTIONS,
     TALLY,
+    FiguresCollector,
     RequestMeter,
     SystemCollector,
     Timer,
     exposition,
+    write_figures,
 )
 
 
@@ -101,3 +104,19 @@ def test_the_access_log_writes_what_it_was_given(tmp_path: Path) -> None:
     assert [json.loads(line)["number"] for line in path.read_text().splitlines()] == list(
         range(100)
     )
+
+
+def test_figures_of_other_processes_are_read_at_the_scrape(tmp_path: Path) -> None:
+    collector = FiguresCollector(tmp_path / "figures")
+    assert {family.name for family in collector.collect()} == set(FIGURES)
+    write_figures(tmp_path / "figures", "drift", {"drift_score": {"movie_recommender": 0.7}})
+    write_figures(tmp_path / "figures", "quality", {"online_exposures": {"1": 5.0, "2": 6.0}})
+    write_figures(tmp_path / "figures", "quality", {"online_exposures": {"2": 7.0}, "x": {"a": 1}})
+    (tmp_path / "figures" / "broken.json").write_text("{")
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in collector.collect()
+        for sample in family.samples
+    }
+    # what a source no longer says is gone: no series of a version that is not served any more
+    assert found == {("drift_score", "movie_recommender"): 0.7, ("online_exposures", "2"): 7.0}

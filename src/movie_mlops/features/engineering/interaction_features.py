@@ -4,7 +4,7 @@ import polars as pl
 
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.tables import INTERACTIONS
-from movie_mlops.domain.interactions import POSITIVE_RATING
+from movie_mlops.domain.interactions import MAX_RATING, MIN_RATING, POSITIVE_RATING
 
 EVENT_TOPIC = "user-events"
 
@@ -42,19 +42,24 @@ def _from_events(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def build_movie_activity(interactions: pl.DataFrame) -> pl.DataFrame:
-    """Watch count and mean rating per film after each positive act or rating.
+    """Viewers and mean rating per film after each positive act or rating.
 
-    A row is valid from one microsecond after the act it counts, so that a point-in-time join at
-    the act itself never sees it.
+    A person counts once per film, with the latest rating, however often he acts. A row is valid
+    from one microsecond after the act it counts, so that a point-in-time join at the act itself
+    never sees it.
     """
-    positive = is_positive_expression()
+    positive, rating, mine = is_positive_expression(), pl.col("rating"), ["user_id", "movie_id"]
+    is_first = positive & (positive.cast(pl.Int64).cum_sum().over(mine) == 1)
+    before = rating.forward_fill().shift(1).over(mine)  # the person's own rating until now
+    votes = (rating.is_not_null() & before.is_null()).cast(pl.Int64).cum_sum().over("movie_id")
+    total = (rating - before.fill_null(0.0)).fill_null(0.0).cum_sum().over("movie_id")
     return (
-        interactions.filter(positive | pl.col("rating").is_not_null())
+        interactions.filter(positive | rating.is_not_null())
         .sort("timestamp", "line")
         .select(
             "movie_id",
-            watch_count=positive.cast(pl.Int64).cum_sum().over("movie_id"),
-            mean_user_rating=running_mean("rating", "movie_id"),
+            watch_count=is_first.cast(pl.Int64).cum_sum().over("movie_id"),
+            mean_user_rating=pl.when(votes > 0).then(total / votes).clip(MIN_RATING, MAX_RATING),
             event_timestamp=valid_from(),
         )
         .unique(["movie_id", "event_timestamp"], keep="last", maintain_order=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from movie_mlops.domain.errors import ArtifactCorruptError, EngineUnavailableError
 from movie_mlops.domain.versions import Alias
 from movie_mlops.events import EventLog
-from movie_mlops.events.base import Place, Record, next_positions
+from movie_mlops.events.base import Place, Position, Positions, Record, next_positions
+from movie_mlops.events.consumer import count_repeat
 from movie_mlops.events.schemas import USER_EVENTS, UserInteractionEvent, decode, to_interaction
 from movie_mlops.models.bundle import load_bundle, save_bundle
 from movie_mlops.models.manifest import Entry, point
@@ -20,6 +21,7 @@ HISTORIES = "histories"
 """The manifest's entry that names the histories to start from."""
 _BATCH = 2_000
 _LOOK_SECONDS = 0.05  # between two looks: many events in one go cost the serving thread least
+_SILENT_SECONDS = 0.5  # a log that gives nothing so long is asked whether it has something
 _COMMIT_SECONDS = 5.0  # its offsets are for the lag only: a restart begins at the snapshot
 _LOG = logging.getLogger(__name__)
 
@@ -36,7 +38,10 @@ def write_histories(serving: Path, histories: Histories, version: str) -> Entry:
 class HistoriesFollower:
     """Feeds `histories` from the log as consumer group `group`; one per process.
 
-    They start from those that the manifest names; when it names others, they start again.
+    They start from those that the manifest names; when it names others, they start again. The
+    group is set to where they stand before its first poll, so it reads every partition alone:
+    on Kafka too a replica needs nobody's leave, nor the time-out of one that was killed, and
+    replicas of several machines may bear one name (its offsets are shown, never started from).
     """
 
     def __init__(
@@ -60,11 +65,16 @@ class HistoriesFollower:
             EngineUnavailableError: the log does not answer.
         """
         self._take_snapshot()
+        ends = self._log.end_positions([USER_EVENTS])
         reached = self._histories.reached
-        places = self._log.end_positions([USER_EVENTS])
-        self._log.seek(self.group, {place: reached.get(place, 0) for place in places})
-        while self._read_on():
-            pass
+        self._log.seek(self.group, {place: reached.get(place, 0) for place in ends})
+        heard_at = time.monotonic()
+        while self._is_behind(ends):
+            if self._read_on(wait_seconds=0.1):
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > _SILENT_SECONDS:
+                self._tick_off_expired(ends)
+                heard_at = time.monotonic()
         self._commit()
 
     def start(self) -> None:
@@ -97,12 +107,33 @@ class HistoriesFollower:
                 _LOG.exception("histories could not follow the log")
                 self._stop.wait(1.0)
 
-    def _read_on(self) -> int:
+    def _is_behind(self, ends: Positions) -> bool:
+        reached = self._histories.reached
+        return any(reached.get(place, 0) < end for place, end in ends.items())
+
+    def _tick_off_expired(self, ends: Positions) -> None:
+        """What retention has removed never comes: go on at the oldest event that there is."""
+        reached = self._histories.reached
+        for place, end in ends.items():
+            known = reached.get(place, 0)
+            if known < end:
+                oldest = self._log.read(place, known, 1)
+                there = min(oldest[0].position.offset, end) if oldest else end
+                if there > known:
+                    _LOG.error("histories miss %d events of %s:%d", there - known, *place)
+                    self._histories.advance(Position(*place, there - 1))
+
+    def _read_on(self, wait_seconds: float = 0.0) -> int:
         """Take the next events in; those that this process took itself are only ticked off."""
-        records = self._log.poll(self.group, (USER_EVENTS,), _BATCH)
+        records = self._log.poll(self.group, (USER_EVENTS,), _BATCH, wait_seconds)
+        applied = []
         for record in records:
             if not self._histories.has_applied(record.position):
                 self._apply(self._histories, record)
+                applied.append(record.published_at)
+        if self._thread.is_alive() and applied:  # what was there before the start took no time
+            now = time.time()
+            metrics.EVENT_TO_LIST_SECONDS.observe_many([max(now - at / 1e6, 0) for at in applied])
         self._histories.advance_all(record.position for record in records)
         self._uncommitted |= next_positions(records)
         if time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
@@ -147,6 +178,8 @@ class HistoriesFollower:
 
     def _apply(self, histories: Histories, record: Record) -> None:
         try:
+            if count_repeat(record, self.group):
+                return
             event = decode(record)
         except Exception as error:  # noqa: BLE001 (the worker's group writes the dead letter)
             self._lost.inc()

@@ -25,6 +25,7 @@ from movie_mlops.models.serving.histories import Histories
 from movie_mlops.models.serving.history_users import UserHistory
 from movie_mlops.models.serving.likeness import SimilarFilms
 from movie_mlops.models.serving.model_loader import LoadedModel, ModelLoader
+from movie_mlops.models.serving.online_popularity import MOST_PLACES, OnlinePopularity
 from movie_mlops.models.serving.ranking import Shown, best_of, positions
 from movie_mlops.models.serving.reranking import mean_mix, pool, rerank
 from movie_mlops.monitoring import metrics
@@ -83,6 +84,7 @@ class RecommendationService:
         self._lists: OrderedDict[tuple[str, int, Alias], tuple[Stamp, RecommendationList]] = (
             OrderedDict()
         )
+        self._online = OnlinePopularity(histories)
         self._shown = Shown(catalogue)
         self.content = Content(catalogue)
         self._new = NewFilms(catalogue, self.content)
@@ -108,7 +110,7 @@ class RecommendationService:
         loaded = self._loaded(alias)
         return (
             self._histories.stamp_of(user_id),
-            self._catalogue.version + self._new.version,
+            self._catalogue.version + self._new.version + self._online.look(),
             loaded.entry.card_sha256 if loaded is not None else "",
         )
 
@@ -247,7 +249,10 @@ class RecommendationService:
         of_new = new.scores(scores, films) if new is not None else None
         self._shown.hide(scores, loaded, history.hidden)
         ids = np.asarray(model.movie_ids)  # a memory map's own indexing is slow
-        best = best_of(scores, k)
+        if films.size:
+            best = best_of(scores, k)
+        else:
+            best = self._online.reorder(best_of(scores, k + MOST_PLACES), ids, k)
         if wish.diversity:
             best = self._varied(scores, ids, ids[films], k, wish.diversity)
         because = reasons(model, ids[films], films, best)

@@ -23,13 +23,9 @@ class DailyViewers:
     def __init__(self, days: IntArray, movies: IntArray) -> None:
         """Start from one row per person, film and day."""
         self._days: dict[int, dict[int, int]] = {}
-        if len(days):
-            pairs, counts = np.unique(np.stack([days, movies]), axis=1, return_counts=True)
-            for day in np.unique(pairs[0]).tolist():
-                here = pairs[0] == day
-                self._days[day] = dict(
-                    zip(pairs[1][here].tolist(), counts[here].tolist(), strict=True)
-                )
+        for day in np.unique(days).tolist():
+            films, counts = np.unique(movies[days == day], return_counts=True)
+            self._days[day] = dict(zip(films.tolist(), counts.tolist(), strict=True))
         self.version = 0
 
     def add(self, day: int, movie_id: int, amount: int, today: int) -> None:
@@ -46,6 +42,15 @@ class DailyViewers:
         if counts[movie_id] <= 0:
             del counts[movie_id]
         self.version += 1
+
+    def on(self, day: int) -> list[tuple[int, int]]:
+        """Film ids and viewers of one day."""
+        return list(self._days.get(day, {}).items())
+
+    def mean_before(self, day: int, movie_id: int, days: int) -> float:
+        """Viewers of a film per day, over the `days` days before this one."""
+        before = range(day - days, day)
+        return sum(self._days.get(each, {}).get(movie_id, 0) for each in before) / days
 
     def newest(self, today: int) -> int | None:
         """The last day up to today on which anybody watched anything."""
@@ -76,5 +81,8 @@ def recent_viewers(ends: Sequence[int], acts: Sequence[NDArray[Any]], today: int
     chosen = np.flatnonzero(known & (times >= (newest - DAYS + 1) * MICROSECONDS_PER_DAY))
     users = np.searchsorted(np.asarray(ends, np.int64), chosen, side="right")
     days = times[chosen] // MICROSECONDS_PER_DAY
-    rows = np.unique(np.stack([users, days, movies[chosen]]), axis=1)
-    return DailyViewers(rows[1], rows[2])
+    # one number for user, day and film: rows of three would be compared byte by byte
+    films, film = np.unique(movies[chosen], return_inverse=True)
+    one = np.unique(((users * DAYS) + newest - days) * max(len(films), 1) + film)
+    rest, film = np.divmod(one, max(len(films), 1))
+    return DailyViewers(newest - rest % DAYS, films[film])

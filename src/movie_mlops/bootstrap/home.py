@@ -1,0 +1,136 @@
+"""One home: its engines, its stores, and what it says into the log."""
+
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+from movie_mlops.automation.handlers import GROUP, LakeWriter
+from movie_mlops.automation.loop import Told
+from movie_mlops.automation.loop_store import LoopStore
+from movie_mlops.automation.rollout import Rollout, Stages
+from movie_mlops.bootstrap.places import online_store_url, tracking_uri
+from movie_mlops.data.lake import Lake
+from movie_mlops.data.versions import DataVersionManager
+from movie_mlops.domain.versions import MOVIE_RECOMMENDER
+from movie_mlops.events import EventLog, open_event_log
+from movie_mlops.events.schemas import (
+    DRIFT_ALERTS,
+    MODEL_LIFECYCLE,
+    RECOMMENDATIONS,
+    USER_EVENTS,
+    BatchPredicted,
+    ModelDriftEvent,
+    ModelPromoted,
+    encode,
+)
+from movie_mlops.features.store import FeatureStore
+from movie_mlops.models.manifest import Entry, TrialStage, read_manifest
+from movie_mlops.models.registry import ModelRegistry
+from movie_mlops.orchestration import InProcessRunner, open_runner
+from movie_mlops.settings import (
+    Settings,
+    child_environment,
+)
+
+
+class Home:
+    """Each engine is opened when it is first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        home, path = settings.home, settings.path
+        self.serving = path(settings.serving_url)
+        self.lake = Lake(path(settings.lake_url))
+        self.registry = ModelRegistry(
+            tracking_uri(settings), home.absolute() / "var" / "mlflow-artifacts"
+        )
+        self.features = FeatureStore(home / "feast_repo", online_store_url(settings))
+        self.loop_store = LoopStore(home / "var" / "loop.db")
+        self.rollout = Rollout(
+            self.serving,
+            self.registry,
+            self.loop_store,
+            _stages(settings),
+            self.publish_promotion,
+            Told(self.loop_store, lambda: self.log),
+        )
+        self.work = home / "var" / "work"
+        self.tuned = home / "var" / "tuned"
+
+    @cached_property
+    def log(self) -> EventLog:
+        """The event log."""
+        limit = self.settings.event_log_max_bytes
+        return open_event_log(self.settings.events_url, self.settings.home, limit)
+
+    @cached_property
+    def runner(self) -> InProcessRunner:
+        """What runs pipelines."""
+        runs = self.settings.home / "var" / "runs"
+        return open_runner(self.settings.runner_url, runs, child_environment(self.settings))
+
+    @cached_property
+    def snapshots(self) -> DataVersionManager:
+        """Snapshots of this home's tables."""
+        cache = self.settings.path(self.settings.snapshots_url)
+        return DataVersionManager(self.lake.root, cache, self._replay_log)
+
+    def lake_writer(self) -> LakeWriter:
+        """The consumer that brings events into the lake."""
+        return LakeWriter(self.log, self.lake)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("runner", "log"):
+            if name in self.__dict__:
+                getattr(self, name).close()
+
+    def publish_promotion(self, model: str, version: str, reason: str) -> None:
+        """Tell everybody which version is champion now."""
+        del reason
+        served = read_manifest(self.serving)[model].champion
+        event = ModelPromoted(
+            model_name=model,
+            version=version,
+            alias="champion",
+            algorithm=served.algorithm if served else "",
+            snapshot=served.snapshot if served else "",
+            timestamp=datetime.now(UTC),
+        )
+        self.log.publish(MODEL_LIFECYCLE, [encode(event)])
+
+    def publish_drift(self, event: ModelDriftEvent, event_id: str) -> None:
+        """Set the loop off."""
+        # the same check again is a duplicate, whatever its numbers
+        fingerprint = event_id.encode()[:64]
+        self.log.publish(DRIFT_ALERTS, [encode(event, event_id, fingerprint)])
+
+    def publish_batch(self, champion: Entry, users: int) -> None:
+        """Tell that there are new lists for all users."""
+        event = BatchPredicted(
+            MOVIE_RECOMMENDER, champion.version, champion.snapshot, users, datetime.now(UTC)
+        )
+        self.log.publish(RECOMMENDATIONS, [encode(event)])
+
+    def _replay_log(self) -> None:
+        """After a restore: let the worker's group write later events into the lake again."""
+        known = self.lake.event_positions(USER_EVENTS)
+        places = self.log.end_positions([USER_EVENTS])
+        positions = {place: known.get(place.partition, 0) for place in places}
+        self.log.commit(GROUP, positions)
+        self.log.seek(GROUP, positions)
+
+
+def _stages(settings: Settings) -> Stages:
+    return Stages(
+        mode=settings.rollout_mode,
+        shadow=TrialStage("shadow", settings.shadow_stage_share),
+        canary=TrialStage(
+            "canary",
+            settings.canary_share,
+            settings.canary_attribution_minutes,
+            settings.canary_alpha,
+        ),
+        shadow_lists=settings.shadow_stage_lists,
+        shadow_longest=timedelta(hours=settings.shadow_max_hours),
+        canary_longest=timedelta(hours=settings.canary_max_hours),
+    )

@@ -1,0 +1,67 @@
+"""Where the files of a home lie, and the number of a replica."""
+
+import fcntl
+from pathlib import Path
+from typing import IO
+
+import polars as pl
+
+from movie_mlops.data.lake import Lake
+from movie_mlops.domain.errors import ConfigurationError
+from movie_mlops.settings import (
+    Settings,
+)
+
+MOST_REPLICAS = 64
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+def exposures_path(settings: Settings) -> Path:
+    """The file that says who was shown what."""
+    return settings.home / "var" / "exposures.db"
+
+
+def page_folder() -> Path:
+    """Where the built page lies."""
+    return _ROOT / "frontend" / "dist"
+
+
+def read_if_there(lake: Lake, name: str) -> pl.DataFrame | None:
+    """A table, or None before its first write."""
+    return lake.read(name) if lake.exists(name) else None
+
+
+def tracking_uri(settings: Settings) -> str:
+    """MLflow's URI; the path of an SQLite file is made absolute."""
+    url = settings.tracking_url
+    if not url.startswith("sqlite:"):
+        return url
+    return f"sqlite:///{settings.path(url)}"
+
+
+def online_store_url(settings: Settings) -> str:
+    """Feast's online store as its repository sees it."""
+    return f"sqlite:{settings.path(settings.online_store_url)}"
+
+
+_slots: list[IO[str]] = []  # held open: the kernel frees a slot when its process dies
+
+
+def take_slot(folder: Path) -> int:
+    """The first free replica number of this home, held until the process ends.
+
+    Raises:
+        ConfigurationError: all are taken.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for slot in range(MOST_REPLICAS):
+        stream = (folder / f"{slot}.lock").open("a")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.close()
+            continue
+        _slots.append(stream)
+        return slot
+    message = f"all {MOST_REPLICAS} replica slots of {folder.parent.parent} are taken"
+    raise ConfigurationError(message)
