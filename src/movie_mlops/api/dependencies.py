@@ -6,10 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import blake2b
+from importlib import import_module
 from math import ceil
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import msgspec
 from fastapi import Depends, Header, Query, Request, Response
 
@@ -22,6 +22,9 @@ from movie_mlops.models.serving.posters import Language
 from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.monitoring.metrics import RATE_LIMITED
 from movie_mlops.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
 
 POSITION_WAIT_SECONDS = 1.0
 CLIENT_LEFT = 499
@@ -87,12 +90,8 @@ class WorkerClient:
     """Hands requests on to the worker, which alone speaks Feast, MLflow and the runner."""
 
     def __init__(self, settings: Settings) -> None:
-        url = settings.control_url
-        if url.startswith("unix:"):
-            transport = httpx.AsyncHTTPTransport(uds=str(settings.path(url)))
-            self._client = httpx.AsyncClient(transport=transport, base_url="http://worker")
-        else:
-            self._client = httpx.AsyncClient(base_url=url)
+        self._settings = settings
+        self._client: httpx.AsyncClient | None = None
 
     async def forward(self, request: Request) -> Response:
         """The worker's answer to this request; given up when the client leaves or time is up.
@@ -107,8 +106,9 @@ class WorkerClient:
         target = request.scope["raw_path"].decode("ascii", "replace")
         if request.url.query:
             target += f"?{request.url.query}"
+        client = await self._opened()
         asking = asyncio.ensure_future(
-            self._client.request(
+            client.request(
                 request.method,
                 target,
                 content=await request.body(),
@@ -122,7 +122,7 @@ class WorkerClient:
             if not asking.done():
                 return Response(status_code=CLIENT_LEFT)  # nobody reads it
             answer = asking.result()
-        except httpx.HTTPError as error:
+        except _httpx().HTTPError as error:
             raise _no_worker() from error
         finally:
             asking.cancel()
@@ -139,13 +139,31 @@ class WorkerClient:
             EngineUnavailableError: it does not.
         """
         try:
-            await self._client.get("/health", timeout=0.5)
-        except httpx.HTTPError as error:
+            await (await self._opened()).get("/health", timeout=0.5)
+        except _httpx().HTTPError as error:
             raise _no_worker() from error
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _opened(self) -> "httpx.AsyncClient":
+        if self._client is None:
+            await asyncio.to_thread(_httpx)
+        if self._client is None:  # nobody else was quicker
+            url = self._settings.control_url
+            if url.startswith("unix:"):
+                transport = _httpx().AsyncHTTPTransport(uds=str(self._settings.path(url)))
+                self._client = _httpx().AsyncClient(transport=transport, base_url="http://worker")
+            else:
+                self._client = _httpx().AsyncClient(base_url=url)
+        return self._client
+
+
+def _httpx() -> Any:
+    """The library; it takes a third of a second to load, so it does not hold up the start."""
+    return import_module("httpx")
 
 
 async def _left(request: Request) -> None:

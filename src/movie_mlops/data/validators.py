@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import duckdb
+from typing import TYPE_CHECKING, Any
 
 from movie_mlops.data.tables import BOOL, FLOAT, INT, TEXT, TEXTS, TIME, Column, Table
 from movie_mlops.domain.errors import DataQualityError
+
+if TYPE_CHECKING:
+    import duckdb
 
 MAX_QUARANTINED_SHARE = 0.2
 """More bad rows than this and the file as a whole is refused."""
@@ -50,7 +51,7 @@ class ValidationReport:
         }
 
 
-def check(connection: duckdb.DuckDBPyConnection, table: Table, relation: str) -> ValidationReport:
+def check(connection: "duckdb.DuckDBPyConnection", table: Table, relation: str) -> ValidationReport:
     """Cast and judge every row of `relation` into the temporary table `checked_rows`.
 
     One pass over the source. Text loses blanks, CR and BOM at its ends and is NULL when nothing
@@ -195,7 +196,7 @@ def _document(columns: Mapping[str, str], owner: str) -> str:
     return f"CAST(json_object({', '.join(pairs)}) AS VARCHAR)"
 
 
-def _mark_duplicates(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+def _mark_duplicates(connection: "duckdb.DuckDBPyConnection", table: Table) -> None:
     key = ", ".join(f'"{name}"' for name in table.key)
     kinds = {column.name: _SQL_TYPES[column.dtype] for column in table.columns}
     connection.execute(

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-import httpx
-
 from movie_mlops.data.crawlers.base import Progress
 from movie_mlops.domain.errors import CrawlError, SourceFormatError
 
@@ -63,6 +61,8 @@ def download(url: str, target: Path, progress: Progress) -> Path:
     Raises:
         CrawlError: the server cannot be reached or refuses.
     """
+    import httpx  # noqa: PLC0415 (it loads a command line of its own: not in every process)
+
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     mark = target.with_name(f"{target.name}.etag")
     headers = {"If-None-Match": mark.read_text()} if mark.exists() and target.exists() else {}

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import duckdb
+if TYPE_CHECKING:
+    import duckdb
+
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how much is done, and of how much (None: unknown)."""
@@ -30,7 +32,7 @@ class Crawler(Protocol):
         """
         ...
 
-    def stage(self, raw: Path, connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    def stage(self, raw: Path, connection: "duckdb.DuckDBPyConnection") -> tuple[str, ...]:
         """Create a view `raw_<table>` over the raw files for each table the source fills.
 
         Views have the table's column names; types are loose (text is fine): the lake casts and

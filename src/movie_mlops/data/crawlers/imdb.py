@@ -1,13 +1,15 @@
 """IMDb's title.basics and title.ratings: downloaded, checked, streamed by DuckDB."""
 
 from pathlib import Path
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from movie_mlops.data.crawlers.archives import copy_whole, download, opened
 from movie_mlops.data.crawlers.base import Progress, no_progress
 from movie_mlops.domain.errors import SourceFormatError
 from movie_mlops.domain.movies import FOREIGN_ID_BASE
+
+if TYPE_CHECKING:
+    import duckdb
 
 DOWNLOAD_URL = "https://datasets.imdbws.com"
 FILES = ("title.basics.tsv", "title.ratings.tsv")
@@ -46,7 +48,7 @@ class ImdbCrawler:
             with opened(source) as stream:
                 copy_whole(stream, source, raw / name, progress)
 
-    def stage(self, raw: Path, connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    def stage(self, raw: Path, connection: "duckdb.DuckDBPyConnection") -> tuple[str, ...]:
         r"""Stage the movies table; `\N` is missing, quotes are text, columns go by name."""
         for name in FILES:
             path = raw / name

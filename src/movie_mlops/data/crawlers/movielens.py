@@ -4,8 +4,8 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import polars as pl
 
 from movie_mlops.data.crawlers.archives import download
@@ -20,6 +20,9 @@ from movie_mlops.data.crawlers.movielens_archives import (
 )
 from movie_mlops.domain.errors import SourceFormatError
 from movie_mlops.domain.movies import FOREIGN_ID_BASE, GENRES
+
+if TYPE_CHECKING:
+    import duckdb
 
 DOWNLOAD_URL = "https://files.grouplens.org/datasets/movielens"
 LARGEST_FILM_FILE_BYTES = 200_000_000
@@ -83,7 +86,7 @@ class MovieLensCrawler:
             for name in set(other.files) - set(layout.files):
                 (raw / name).unlink(missing_ok=True)
 
-    def stage(self, raw: Path, connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    def stage(self, raw: Path, connection: "duckdb.DuckDBPyConnection") -> tuple[str, ...]:
         """Stage movies and interactions; films are parsed here, ratings are streamed."""
         layout = layout_of(raw)
         films = _films(raw, layout)  # read by name in the next line

@@ -1,12 +1,14 @@
 """The default source: a catalogue of invented films, made from a seed without any network."""
 
 from pathlib import Path
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from movie_mlops.data.crawlers.base import Progress
 from movie_mlops.data.processors.catalog import stage_tmdb_movies, write_records
 from movie_mlops.data.processors.sample_films import invent_films
+
+if TYPE_CHECKING:
+    import duckdb
 
 FILE = "popular.json"
 
@@ -26,7 +28,7 @@ class SampleCrawler:
         write_records(invent_films(self._films, self._seed), raw / FILE)
         progress("inventing films", self._films, self._films)
 
-    def stage(self, raw: Path, connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    def stage(self, raw: Path, connection: "duckdb.DuckDBPyConnection") -> tuple[str, ...]:
         """Register `raw_movies`.
 
         Raises:

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
-import httpx
 import tenacity
 
 from movie_mlops.data.crawlers.base import Progress, no_progress
@@ -24,6 +22,10 @@ from movie_mlops.domain.errors import (
     SourceAuthError,
     SourceFormatError,
 )
+
+if TYPE_CHECKING:
+    import duckdb
+    import httpx
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +131,7 @@ class TMDBCrawler:
         self.save_movies_to_json_file(movies, str(raw))
         crawl.unlink()
 
-    def stage(self, raw: Path, connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    def stage(self, raw: Path, connection: "duckdb.DuckDBPyConnection") -> tuple[str, ...]:
         """Stage `popular.json` as the movies table."""
         stage_tmdb_movies(raw / "popular.json", connection)
         return ("movies",)
@@ -167,6 +169,8 @@ class TMDBCrawler:
     def _request(
         self, path: str, parameters: Mapping[str, Any], etag: str | None
     ) -> tuple[Record | None, str | None]:
+        import httpx  # noqa: PLC0415 (it loads a command line of its own)
+
         pause = self._next_request - time.monotonic()
         if pause > 0:
             time.sleep(pause)
@@ -201,7 +205,7 @@ class TMDBCrawler:
         return body, answer.headers.get("etag")
 
 
-def _bounded(answer: httpx.Response, deadline: float) -> bytes:
+def _bounded(answer: "httpx.Response", deadline: float) -> bytes:
     """The body, given up when it drips past the deadline or grows past all reason."""
     content = bytearray()
     for chunk in answer.iter_bytes():
@@ -215,7 +219,9 @@ def _bounded(answer: httpx.Response, deadline: float) -> bytes:
     return bytes(content)
 
 
-def _check_status(answer: httpx.Response, path: str) -> None:
+def _check_status(answer: "httpx.Response", path: str) -> None:
+    import httpx  # noqa: PLC0415 (it loads a command line of its own)
+
     status = answer.status_code
     if status == httpx.codes.OK:
         return

@@ -3,15 +3,17 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import msgspec
 import polars as pl
 
 from movie_mlops.data.lake import replacing
 from movie_mlops.data.tables import MOVIES, TEXTS
 from movie_mlops.domain.errors import SourceFormatError
+
+if TYPE_CHECKING:
+    import duckdb
 
 Record = dict[str, Any]
 """One film as TMDB writes it."""
@@ -62,7 +64,7 @@ def write_records(records: Iterable[Mapping[str, Any]], path: Path) -> None:
         partial.write_bytes(content)
 
 
-def stage_tmdb_movies(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+def stage_tmdb_movies(path: Path, connection: "duckdb.DuckDBPyConnection") -> None:
     """Register the records of a TMDB JSON file as `raw_movies`; values stay as loose text.
 
     Raises:

@@ -4,7 +4,6 @@ What `sequence_linear` and `ease` share; they differ in how the maps are fitted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -13,7 +12,9 @@ from numpy.typing import NDArray
 
 from movie_mlops.domain.errors import ArtifactCorruptError
 from movie_mlops.models.algorithms.base import Arrays, Card, FloatArray, IntArray
+from movie_mlops.models.algorithms.film_map import FilmMap, pruned, rounded
 from movie_mlops.models.algorithms.popularity import checked, checked_positions, without
+from movie_mlops.models.algorithms.recent_sums import RecentSums
 
 SMALLEST_DECAY = 0.001
 LONGEST_HISTORY = 4_096  # films that count where nothing decays
@@ -23,81 +24,6 @@ LEAST_ENTRIES = 50  # per row of a pruned map; fewer films are modelled rather t
 PRIOR_TIME_SCALE = 25.0  # newcomers' prior fades so where nothing decays
 RESERVED_MB = 256.0  # of the training memory: interpreter, libraries, histories
 _ENTRY_BYTES = 8  # column and value
-_ROWS_AT_ONCE = 16  # gathered rows that stay in the processor's nearest caches
-
-
-@dataclass(frozen=True, slots=True)
-class FilmMap:
-    """One matrix [n, n]: row = watched film, column = film to score.
-
-    Whole where there is only `values` [n, n]; with `steps` [n] it is rounded to whole steps of
-    each row, int8. With `columns`, both are [n, k]: the k entries of each row largest in size.
-    """
-
-    values: NDArray[np.float32 | np.int8]
-    columns: NDArray[np.int32] | None = None
-    steps: FloatArray | None = None
-
-    def sums(self, rows: IntArray, weights: FloatArray) -> FloatArray:
-        """`weights @ matrix[rows]`, shape [n]."""
-        size = len(self.values)
-        if self.columns is not None:
-            terms = weights[:, None] * self.values[rows]
-            flat = self.columns[rows].reshape(-1)
-            return np.bincount(flat, terms.reshape(-1), size).astype(np.float32)
-        if self.steps is not None:
-            weights = weights * self.steps[rows]
-        total = np.zeros(size, np.float32)
-        gathered = np.empty((min(_ROWS_AT_ONCE, len(rows)), size), np.float32)
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[start : start + _ROWS_AT_ONCE]
-            found = gathered[: len(some)]
-            if self.steps is None:
-                # mode: any but the default, which copies once more; all rows are in range
-                self.values.take(some, axis=0, out=found, mode="clip")
-            else:
-                found[:] = self.values[some]
-            total += weights[start : start + _ROWS_AT_ONCE] @ found
-        return total
-
-    def entries(self, rows: IntArray, columns: IntArray) -> FloatArray:
-        """`matrix[rows][:, columns]` transposed: shape [columns, rows]."""
-        if self.columns is None:
-            whole: FloatArray = self.values[rows, columns[:, None]].astype(np.float32)
-            return whole if self.steps is None else whole * self.steps[rows]
-        wanted, places = np.unique(columns, return_inverse=True)
-        is_wanted = np.zeros(len(self.values), np.bool_)
-        is_wanted[wanted] = True
-        kept = self.columns.take(rows, axis=0, mode="clip").reshape(-1)
-        here = np.flatnonzero(is_wanted.take(kept, mode="clip"))
-        row, at = np.divmod(here, self.columns.shape[1])
-        found = np.zeros((len(wanted), len(rows)), np.float32)
-        found[np.searchsorted(wanted, kept[here]), row] = self.values[rows[row], at]
-        return found[places]
-
-    def row(self, row: int) -> FloatArray:
-        """One row in full."""
-        return self.sums(np.array([row]), np.ones(1, np.float32))
-
-
-def pruned(matrix: FloatArray, entries: int) -> tuple[FloatArray, NDArray[np.int32]]:
-    """Values and columns [n, entries] of the largest of each row in size, columns ascending."""
-    kept = np.empty((len(matrix), entries), np.int32)
-    for start in range(0, len(matrix), _ROWS_AT_ONCE):
-        some = slice(start, start + _ROWS_AT_ONCE)
-        kept[some] = np.argpartition(-np.abs(matrix[some]), entries - 1, axis=1)[:, :entries]
-    kept.sort(axis=1)
-    return np.take_along_axis(matrix, kept, axis=1), kept
-
-
-def rounded(matrix: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
-    """The matrix in steps [n] of each row, the largest entry of a row 127 of them."""
-    steps = np.maximum(np.abs(matrix).max(axis=1, initial=0), 1e-30) / np.float32(127)
-    values = np.empty(matrix.shape, np.int8)
-    for start in range(0, len(matrix), _ROWS_AT_ONCE):
-        some = slice(start, start + _ROWS_AT_ONCE)
-        values[some] = np.rint(matrix[some] / steps[some, None])
-    return values, steps.astype(np.float32)
 
 
 class DecayedMaps:
@@ -146,8 +72,10 @@ class DecayedMaps:
             for scale, values in enumerate(self.maps)
         ]
         self._rows = np.full(len(movie_ids), -1, np.int64)
+        self._places = self.modelled.astype(np.intp)  # what NumPy indexes with
         self._rows[self.modelled] = np.arange(len(self.modelled))
         self._all = len(self.modelled) == len(movie_ids)
+        self._recent = RecentSums(self._maps, self._decays, self._rows, self.sums)
 
     def _most_watched(self, counts: IntArray) -> NDArray[np.int32]:
         """The films that can be modelled within both memories, as ascending positions."""
@@ -216,17 +144,25 @@ class DecayedMaps:
         return scores
 
     def score(self, histories: Sequence[NDArray[np.integer[Any]]]) -> FloatArray:
-        """Scores; each history gathers the rows of its films, half a millisecond at the most."""
+        """Scores; a history gathers the rows of its films, or of its new ones; see RecentSums."""
         scores = self.baseline(np.array([len(history) for history in histories], np.int64))
         for place, history in enumerate(histories):
-            added = np.zeros(len(self.modelled), np.float32)
-            for scale, _, rows, weights in self._weights(history):
-                added += self._maps[scale].sums(rows, weights)
+            # one history: somebody waits for it, and will come back with a film more
+            sums = self._recent.of(history) if len(histories) == 1 else self.sums(history)
+            added = sum(sums[1:], sums[0])
             if self._all:
                 scores[place] += added
             else:
-                scores[place, self.modelled] += added
+                row = scores[place]
+                row[self._places] += added
         return scores
+
+    def sums(self, history: NDArray[np.integer[Any]]) -> Sequence[FloatArray]:
+        """What each time scale adds for the modelled films, [modelled films] each."""
+        return [
+            self._maps[scale].sums(rows, weights)
+            for scale, _, rows, weights in self._weights(history)
+        ]
 
     def _weights(
         self, history: NDArray[np.integer[Any]]

@@ -5,15 +5,16 @@ import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from math import log1p, nan, sqrt
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.linalg import lsqr
 
 from movie_mlops.domain.movies import GENRES
 from movie_mlops.models.algorithms.base import RatingRows
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 TITLE_BUCKETS = 1 << 17
 _GRAMS = (2, 3, 4, 5)
@@ -124,14 +125,17 @@ def _buckets(title: str) -> NDArray[np.int64]:
     return np.fromiter(hashes, np.int64)
 
 
-def title_matrix(titles: Sequence[str]) -> sparse.csr_matrix:
+def title_matrix(titles: Sequence[str]) -> "sparse.csr_matrix":
     """Rows of unit length over the hashed n-grams, shape [titles, TITLE_BUCKETS]."""
+    # scipy takes a second and 30 MB and is needed for training only
+    from scipy.sparse import csr_matrix  # noqa: PLC0415
+
     found = [_buckets.__wrapped__(title) for title in titles]
     sizes = np.array([len(each) for each in found], np.int64)
     indptr = np.concatenate([[0], np.cumsum(sizes)])
     indices = np.concatenate(found) if found else np.empty(0, np.int64)
     data = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes)
-    return sparse.csr_matrix((data, indices, indptr), shape=(len(found), TITLE_BUCKETS))
+    return csr_matrix((data, indices, indptr), shape=(len(found), TITLE_BUCKETS))
 
 
 def title_score(title: str, weights: NDArray[np.float32]) -> float:
@@ -141,9 +145,11 @@ def title_score(title: str, weights: NDArray[np.float32]) -> float:
 
 
 def fit_title_weights(
-    matrix: sparse.csr_matrix, residuals: NDArray[np.float64], strength: float
+    matrix: "sparse.csr_matrix", residuals: NDArray[np.float64], strength: float
 ) -> NDArray[np.float32]:
     """Ridge weights of the n-grams on residuals of mean 0, shape [TITLE_BUCKETS]."""
+    from scipy.sparse.linalg import lsqr  # noqa: PLC0415 (for training only, as above)
+
     solution = lsqr(matrix, residuals, damp=np.sqrt(strength), iter_lim=60)[0]
     weights: NDArray[np.float32] = solution.astype(np.float32)
     return weights

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from movie_mlops.models.algorithms.base import IntArray
 from movie_mlops.models.serving.history_arrays import SnapshotHistories
 from movie_mlops.models.serving.trends import MICROSECONDS_PER_DAY
@@ -36,19 +38,21 @@ class User:
     """One user who did something since the snapshot."""
 
     def __init__(self, base: SnapshotHistories, user_id: str) -> None:
-        self.settled: dict[int, Act] = {}  # by film; can no longer be undone
+        self.settled: dict[int, Act] = {}  # by film, over the base; can no longer be undone
         self.acts: dict[int, Act] = {}  # by token of the event id
         self.undone: dict[int, None] = {}
         self.view: UserHistory | None = None
         self.stamp = 0
         self.reached = 0  # the offset behind the last event that this process took itself
         span = base.span(user_id)
-        movies, times, positive, tokens = (column[span].tolist() for column in base.acts)
-        acts = list(map(Act, movies, times, positive))
-        if not any(tokens):  # then each film stands there once
-            self.settled = dict(zip(movies, acts, strict=True))
+        columns = [column[span] for column in base.acts]
+        tokens = columns.pop()
+        if not tokens.any():  # then each film stands there once: read from there when needed
+            self._base = columns
             return
-        for act, token in zip(acts, tokens, strict=True):
+        self._base = [column[:0] for column in columns]
+        acts = map(Act, *(column.tolist() for column in columns))
+        for act, token in zip(acts, tokens.tolist(), strict=True):
             if act.movie == UNDONE:
                 self.undone[token] = None
             elif token:
@@ -76,12 +80,15 @@ class User:
     def times_watched(self, movie: int, day: int) -> int:
         """How many positive acts with this film there are on this day (days since 1970)."""
         acts = [act for act in self.acts.values() if act.movie == movie]
-        acts += [self.settled[movie]] if movie in self.settled else []
+        settled = self._settled(movie)
+        acts += [settled] if settled is not None else []
         return sum(act.positive and act.time // MICROSECONDS_PER_DAY == day for act in acts)
 
     def all_acts(self) -> list[tuple[int, Act]]:
         """(token or 0, act) in order of time; of one time, in order of arrival."""
-        pairs = [(0, act) for act in self.settled.values()]
+        base = map(Act, *(column.tolist() for column in self._base))
+        pairs = [(0, act) for act in base if act.movie not in self.settled]
+        pairs += [(0, act) for act in self.settled.values()]
         return sorted([*pairs, *self.acts.items()], key=lambda pair: pair[1].time)
 
     def rows(self) -> list[tuple[int, int, bool, int]]:
@@ -89,8 +96,17 @@ class User:
         undone = [(UNDONE, 0, False, token) for token in self.undone]
         return undone + [(*act, token) for token, act in self.all_acts()]
 
+    def _settled(self, movie: int) -> Act | None:
+        found = self.settled.get(movie)
+        if found is not None:
+            return found
+        for at in np.flatnonzero(self._base[0] == movie).tolist():
+            return Act(*(column[at].item() for column in self._base))
+        return None
+
     def _settle(self, act: Act) -> None:
-        old = self.settled.pop(act.movie, None)
+        old = self._settled(act.movie)
+        self.settled.pop(act.movie, None)  # so that it stands last
         if old is not None and old.positive and (not act.positive or old.time > act.time):
             act = old
         self.settled[act.movie] = act

@@ -6,7 +6,7 @@ import pytest
 
 from movie_mlops.models.algorithms import create, load
 from movie_mlops.models.algorithms.base import TrainingHistories
-from movie_mlops.models.algorithms.film_maps import FilmMap, pruned, rounded
+from movie_mlops.models.algorithms.film_map import FilmMap, pruned, rounded
 from movie_mlops.models.training.trainer import fit_measured
 
 MANY = 30_000
