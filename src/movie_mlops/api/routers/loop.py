@@ -30,8 +30,11 @@ from movie_mlops.events.schemas import (
     topic_of,
 )
 
-router = APIRouter(tags=["loop"])
-_TRIGGER: dict[str, Any] = {"status_code": 202, "dependencies": [WRITE, ADMIN]}
+router = APIRouter()
+_TRIGGER: dict[str, Any] = {
+    "status_code": 202, "dependencies": [WRITE, ADMIN], "tags": ["events"],
+}  # fmt: skip
+_OF_THE_WORKER: dict[str, Any] = {"tags": ["worker"]}
 _DRIFT_ALERTS = frozenset({"DataDriftDetected", "ModelQualityDropped"})
 _LOAD_ALERTS = {
     "HighCpuUsage": "cpu",
@@ -88,7 +91,9 @@ async def trigger_alertmanager(body: AlertsIn, services: Services) -> AlertsTake
     return AlertsTaken(events=events, ignored=ignored)
 
 
-@router.get("/api/v1/loop/history", response_model=LoopHistory, dependencies=[READ])
+@router.get(
+    "/api/v1/loop/history", response_model=LoopHistory, dependencies=[READ], **_OF_THE_WORKER
+)
 async def get_loop_history(
     request: Request,
     worker: Worker,
@@ -100,7 +105,12 @@ async def get_loop_history(
     return await worker.forward(request)
 
 
-@router.post("/api/v1/loop/{model}/resume", response_model=Resumed, dependencies=[WRITE, ADMIN])
+@router.post(
+    "/api/v1/loop/{model}/resume",
+    response_model=Resumed,
+    dependencies=[WRITE, ADMIN],
+    **_OF_THE_WORKER,
+)
 async def resume_loop(
     model: Annotated[str, Path(min_length=1, max_length=200)], request: Request, worker: Worker
 ) -> Response:

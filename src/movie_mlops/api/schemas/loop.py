@@ -51,7 +51,20 @@ class AlertsIn(BaseModel):
     version: str = Field("4", max_length=8)
     status: Literal["firing", "resolved"] = "firing"
     receiver: str = Field("", max_length=200)
-    alerts: list[AlertIn] = Field(max_length=_MOST_ALERTS)
+    alerts: list[AlertIn] = Field(
+        max_length=_MOST_ALERTS,
+        examples=[
+            [
+                {
+                    "status": "firing",
+                    "labels": {"alertname": "DataDriftDetected", "model": "movie_recommender"},
+                    "annotations": {"drift_score": "0.9", "threshold": "0.5"},
+                    "startsAt": "2026-03-01T12:00:00Z",
+                    "fingerprint": "b1f4a7",
+                }
+            ]
+        ],
+    )
 
 
 class Triggered(BaseModel):
