@@ -106,6 +106,11 @@ class Settings(BaseModel):
     event_log_max_bytes: int = Field(
         2_000_000_000, ge=1_000_000, description="Size at which the embedded log answers 503."
     )
+    event_retention_days: float = Field(
+        90.0,
+        gt=0,
+        description="Events that everybody has are forgotten after so many days.",
+    )
     history_length: int = Field(
         200, ge=10, le=2_000, description="Latest films per user that the API keeps in memory."
     )

@@ -434,3 +434,18 @@ def test_a_missing_client_says_what_to_install(
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ConfigurationError, match=r"pip install 'movie-mlops\[kafka\]'"):
         open_event_log("kafka://localhost:9092", tmp_path, BOUND)
+
+
+def test_what_is_trimmed_is_gone_and_the_rest_stays_where_it_was(log: EventLog) -> None:
+    log.publish(USER_EVENTS, [event(number, key="7") for number in range(10)])
+    place = Place(USER_EVENTS, partition_of("7", 3))
+    log.trim({place: 6})
+    log.trim({place: 6})
+    kept = log.read(place, 0, 100)
+    assert [record.position.offset for record in kept] == [6, 7, 8, 9]
+    assert log.end_positions([USER_EVENTS])[place] == 10
+    [done] = log.publish(USER_EVENTS, [event(10, key="7")])
+    assert done.position.offset == 10
+    assert [record.event_id for record in take(log, "worker", 5)] == [
+        f"id-{number}" for number in range(6, 11)
+    ]

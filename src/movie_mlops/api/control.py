@@ -2,9 +2,11 @@
 
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import uvicorn
@@ -34,7 +36,7 @@ from movie_mlops.orchestration.shapes import SHAPES
 from movie_mlops.settings import Settings, lower_priority
 
 Name = Annotated[str, Path(max_length=200)]
-_QUALITY_SECONDS = 30.0
+_QUALITY_SECONDS, _TRIM_SECONDS = 30.0, 3_600.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -89,7 +91,7 @@ def _consumers(services: Services) -> Iterator[None]:
     writer, loop, stop = services.lake_writer(), services.loop(), threading.Event()
     threads = [
         threading.Thread(target=writer.run, name="lake-writer"),
-        threading.Thread(target=_watch_quality, args=(services, stop), name="online-quality"),
+        threading.Thread(target=_keep_house, args=(services, stop), name="housekeeping"),
     ]
     for thread in threads:
         thread.start()
@@ -104,12 +106,17 @@ def _consumers(services: Services) -> Iterator[None]:
             thread.join()
 
 
-def _watch_quality(services: Services, stop: threading.Event) -> None:
+def _keep_house(services: Services, stop: threading.Event) -> None:
+    """Measure online quality, and now and then forget what is old."""
+    trimmed_at = time.monotonic()
     while not stop.wait(_QUALITY_SECONDS):
         try:
             services.online_quality()
-        except Exception:  # noqa: BLE001 (figures are missed, nothing else)
-            _LOG.exception("online quality could not be measured")
+            if time.monotonic() - trimmed_at > _TRIM_SECONDS:
+                services.trim_log(datetime.now(UTC))
+                trimmed_at = time.monotonic()
+        except Exception:  # noqa: BLE001 (it is tried again)
+            _LOG.exception("housekeeping failed")
 
 
 def _warm(services: Services) -> Any:

@@ -1,9 +1,11 @@
 """One home: its engines, its stores, and what it says into the log."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from movie_mlops.automation.handlers import GROUP, LakeWriter
+from movie_mlops.automation.loop import GROUP as AUTOMATION
 from movie_mlops.automation.loop import Told
 from movie_mlops.automation.loop_store import LoopStore
 from movie_mlops.automation.rollout import Rollout, Stages
@@ -12,10 +14,14 @@ from movie_mlops.data.lake import Lake
 from movie_mlops.data.versions import DataVersionManager
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER
 from movie_mlops.events import EventLog, open_event_log
+from movie_mlops.events.base import Place
+from movie_mlops.events.retention import trim_before
 from movie_mlops.events.schemas import (
+    DEAD_LETTERS,
     DRIFT_ALERTS,
     MODEL_LIFECYCLE,
     RECOMMENDATIONS,
+    SYSTEM_HEALTH,
     USER_EVENTS,
     BatchPredicted,
     ModelDriftEvent,
@@ -23,8 +29,10 @@ from movie_mlops.events.schemas import (
     encode,
 )
 from movie_mlops.features.store import FeatureStore
+from movie_mlops.models.bundle import CARD
 from movie_mlops.models.manifest import Entry, TrialStage, read_manifest
 from movie_mlops.models.registry import ModelRegistry
+from movie_mlops.models.serving.follower import HISTORIES
 from movie_mlops.orchestration import InProcessRunner, open_runner
 from movie_mlops.settings import (
     Settings,
@@ -77,6 +85,36 @@ class Home:
     def lake_writer(self) -> LakeWriter:
         """The consumer that brings events into the lake."""
         return LakeWriter(self.log, self.lake)
+
+    def trim_log(self, now: datetime) -> None:
+        """Forget old events; none that the lake or a replica that starts would miss.
+
+        Raises:
+            EngineUnavailableError: the log does not answer.
+        """
+        before = now - timedelta(days=self.settings.event_retention_days)
+        in_lake = self.log.committed(GROUP, [USER_EVENTS])
+        in_histories = self._positions_of_histories()
+        needed = {
+            place: min(offset, in_histories.get(place, 0)) for place, offset in in_lake.items()
+        }
+        trim_before(self.log, USER_EVENTS, before, needed)
+        for topic in (DRIFT_ALERTS, SYSTEM_HEALTH):
+            trim_before(self.log, topic, before, self.log.committed(AUTOMATION, [topic]))
+        for topic in (RECOMMENDATIONS, MODEL_LIFECYCLE, DEAD_LETTERS):
+            trim_before(self.log, topic, before, {})
+
+    def _positions_of_histories(self) -> dict[Place, int]:
+        """Where a replica begins that starts now."""
+        served = read_manifest(self.serving).get(HISTORIES)
+        if served is None or served.champion is None:
+            return {}
+        card = json.loads((self.serving / served.champion.path / CARD).read_text())
+        return {
+            Place(topic, int(partition)): offset
+            for text, offset in card["positions"].items()
+            for topic, _, partition in (text.rpartition(":"),)
+        }
 
     def close(self) -> None:
         """Close what was opened."""

@@ -35,6 +35,7 @@ _COMMANDS = {
     "models": ("models:models", "Registered models: list, compare, promote, roll back."),
     "evaluate": ("evaluate:evaluate", "Measure every algorithm beside popularity."),
     "tune": ("tune:tune", "Search for better hyperparameters of one algorithm."),
+    "events": ("events:events", "The event log: show, tail, lag, replay dead letters."),
     "loop": ("loop:loop", "The closed loop: its history; let it go on after it paged."),
     "drift": ("drift:drift", "Has what people do moved away from what the champion learnt?"),
     "quality": ("quality:quality", "What viewers did with each model version's lists."),

@@ -166,6 +166,10 @@ class EventLog(Protocol):
         """Events per topic that the group has not committed, those expired included."""
         ...
 
+    def trim(self, positions: Positions) -> None:
+        """Remove every event before these offsets for good; their ids are forgotten with them."""
+        ...
+
     def ping(self) -> None:
         """Return when the log answers, else raise EngineUnavailableError."""
         ...

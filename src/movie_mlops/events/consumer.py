@@ -9,7 +9,8 @@ from typing import Any
 
 from movie_mlops.domain.errors import EngineUnavailableError, EventConflictError, EventError
 from movie_mlops.events.base import EventLog, Place, Record, Standing, next_positions
-from movie_mlops.events.schemas import DEAD_LETTERS, DeadLetter, decode, encode
+from movie_mlops.events.redelivery import opened
+from movie_mlops.events.schemas import DEAD_LETTERS, DeadLetter, Redelivered, decode, encode
 from movie_mlops.monitoring import metrics
 
 Handler = Callable[[Any, Record], None]
@@ -115,6 +116,11 @@ class Consumer:
             if count_repeat(record, self.group):
                 return
             event = decode(record)
+            if isinstance(event, Redelivered):
+                if event.group != self.group:
+                    return  # it could handle it
+                record = opened(event, record)
+                event = decode(record)
             handler = self._handlers.get(type(event))
             if handler is not None:
                 handler(event, record)

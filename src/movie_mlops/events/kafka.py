@@ -120,6 +120,15 @@ class KafkaEventLog:
             behind[place.topic] += end - committed[place]
         return behind
 
+    def trim(self, positions: Positions) -> None:
+        """Let the brokers delete the records; see the port."""
+        self._check_open()
+        asked = [self._cluster.partition(place, offset) for place, offset in positions.items()]
+        with self._cluster.asked():
+            futures = self._admin.delete_records(asked, request_timeout=REQUEST_SECONDS)
+            for future in futures.values():
+                self._cluster.answer(future.result)
+
     def ping(self) -> None:
         """Ask for one topic; see the port."""
         with self._cluster.asked():

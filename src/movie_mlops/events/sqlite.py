@@ -29,13 +29,16 @@ from movie_mlops.events.sqlite_append import (
     Appender,
     CommitJob,
     PublishJob,
+    TrimJob,
     bytes_used,
     store_offsets,
+    trim,
 )
 
 BUSY_SECONDS = 5.0
 LOOK_SECONDS = 0.02  # how often a waiting poll looks for events that another process wrote
 LARGEST_BATCH = 512
+Job = PublishJob | CommitJob | TrimJob
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -66,7 +69,7 @@ class SqliteEventLog:
     def __init__(self, path: Path, topics: Mapping[str, int], max_bytes: int) -> None:
         self._path, self._topics, self._max_bytes = path, dict(topics), max_bytes
         self._cursors: dict[tuple[str, Place], int] = {}
-        self._jobs: SimpleQueue[PublishJob | CommitJob | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._grown = threading.Condition()
         self._left, self._measured_at = 0, 0.0
         self._closed = False
@@ -148,6 +151,12 @@ class SqliteEventLog:
             behind[place.topic] += end - committed[place]
         return behind
 
+    def trim(self, positions: Positions) -> None:
+        """Remove for good; see the port."""
+        job = TrimJob(dict(positions))
+        self._enqueue(job)
+        job.future.result()
+
     def ping(self) -> None:
         """Read one row; see the port."""
         if not self._thread.is_alive():
@@ -168,7 +177,7 @@ class SqliteEventLog:
         self._writer.close()
         self._turn.close()
 
-    def _enqueue(self, job: PublishJob | CommitJob) -> None:
+    def _enqueue(self, job: Job) -> None:
         with self._enqueueing:
             if self._closed:
                 message = f"the event log {self._path} is closed"
@@ -207,7 +216,7 @@ class SqliteEventLog:
 
     def _write_forever(self) -> None:
         while (job := self._jobs.get()) is not None:
-            batch: list[PublishJob | CommitJob] = [job]
+            batch: list[Job] = [job]
             last = False
             while len(batch) < LARGEST_BATCH and not last:
                 try:
@@ -222,7 +231,7 @@ class SqliteEventLog:
             if last:
                 return
 
-    def _write(self, batch: Sequence[PublishJob | CommitJob]) -> None:
+    def _write(self, batch: Sequence[Job]) -> None:
         jobs = [job for job in batch if job.future.set_running_or_notify_cancel()]
         outcomes: dict[int, list[Published] | Exception] = {}
         # the kernel wakes the next process at once; SQLite's own waiting sleeps longer and longer
@@ -237,6 +246,8 @@ class SqliteEventLog:
             for other in jobs:
                 if isinstance(other, CommitJob):
                     store_offsets(self._writer, other)
+                elif isinstance(other, TrimJob):
+                    trim(self._writer, other)
             self._writer.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 (whatever it is, the writer goes on)
             _roll_back(self._writer)

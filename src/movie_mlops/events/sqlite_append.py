@@ -39,6 +39,14 @@ class CommitJob:
     future: "Future[None]" = field(default_factory=Future)
 
 
+@dataclass(slots=True)
+class TrimJob:
+    """Offsets before which everything goes."""
+
+    positions: Positions
+    future: "Future[None]" = field(default_factory=Future)
+
+
 class Appender:
     """Appends jobs within one transaction.
 
@@ -163,4 +171,12 @@ def store_offsets(connection: sqlite3.Connection, job: CommitJob) -> None:
         "INSERT INTO group_offsets VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset",
         [(job.group, *place, offset) for place, offset in job.positions.items()],
+    )
+
+
+def trim(connection: sqlite3.Connection, job: TrimJob) -> None:
+    """Remove events; `secure_delete` overwrites them."""
+    connection.executemany(
+        "DELETE FROM events WHERE topic = ? AND partition = ? AND offset < ?",
+        [(*place, offset) for place, offset in job.positions.items()],
     )

@@ -10,7 +10,14 @@ from movie_mlops.domain.versions import Alias
 from movie_mlops.events import EventLog
 from movie_mlops.events.base import Place, Position, Positions, Record, next_positions
 from movie_mlops.events.consumer import count_repeat
-from movie_mlops.events.schemas import USER_EVENTS, UserInteractionEvent, decode, to_interaction
+from movie_mlops.events.redelivery import opened
+from movie_mlops.events.schemas import (
+    USER_EVENTS,
+    Redelivered,
+    UserInteractionEvent,
+    decode,
+    to_interaction,
+)
 from movie_mlops.models.bundle import load_bundle, save_bundle
 from movie_mlops.models.manifest import Entry, point
 from movie_mlops.models.serving.histories import Histories
@@ -181,6 +188,9 @@ class HistoriesFollower:
             if count_repeat(record, self.group):
                 return
             event = decode(record)
+            if isinstance(event, Redelivered):  # what this group had already changes nothing
+                record = opened(event, record)
+                event = decode(record)
         except Exception as error:  # noqa: BLE001 (the worker's group writes the dead letter)
             self._lost.inc()
             _LOG.warning("group %s cannot read %s: %r", self.group, record.position, error)
