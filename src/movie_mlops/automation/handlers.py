@@ -10,8 +10,9 @@ from movie_mlops.data.lake import Lake, holding
 from movie_mlops.data.tables import INTERACTIONS
 from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.events import EventLog
-from movie_mlops.events.base import Record
+from movie_mlops.events.base import Position, Record
 from movie_mlops.events.consumer import Consumer, ConsumerOptions, Handler
+from movie_mlops.events.erased import ErasedUsers
 from movie_mlops.events.schemas import USER_EVENTS, UserInteractionEvent
 
 GROUP = "worker"
@@ -35,11 +36,12 @@ class LakeWriter:
     """Consumer group `worker`: log to lake files, the file first, the commit after it.
 
     Killed in between, it writes the same positions again, which overwrites. Small files of a
-    partition are merged, so their number grows with the events, not with time.
+    partition are merged, so their number grows with the events, not with time. Events of viewers
+    who were erased after them are left out, also when they come again.
     """
 
-    def __init__(self, log: EventLog, lake: Lake) -> None:
-        self._lake = lake
+    def __init__(self, log: EventLog, lake: Lake, erased: ErasedUsers | None = None) -> None:
+        self._lake, self._erased = lake, erased
         self._rows: dict[int, list[dict[str, Any]]] = {}
         options = ConsumerOptions(batch=FLUSH_EVENTS, commit_seconds=_NEVER)
         handlers: dict[type, Handler] = {UserInteractionEvent: self._keep}
@@ -70,8 +72,12 @@ class LakeWriter:
         """Write what was taken, then commit."""
         if self._rows:
             with holding(self._lake.root):
+                if self._erased is not None:
+                    self._erased.look()  # here: an erasure cleans the files while it holds them
                 for partition, rows in self._rows.items():
-                    self._write(partition, pl.DataFrame(rows, schema=_SCHEMA))
+                    kept = [row for row in rows if not self._hides(row, partition)]
+                    if kept:
+                        self._write(partition, pl.DataFrame(kept, schema=_SCHEMA))
             self._rows.clear()
         self._consumer.commit()
 
@@ -89,11 +95,17 @@ class LakeWriter:
         }
         self._rows.setdefault(record.position.partition, []).append(row)
 
+    def _hides(self, row: dict[str, Any], partition: int) -> bool:
+        position = Position(USER_EVENTS, partition, row["offset"])
+        return self._erased is not None and self._erased.hides(row["user_id"], position)
+
     def _write(self, partition: int, frame: pl.DataFrame) -> None:
         latest = self._lake.latest_event_file(USER_EVENTS, partition)
+        first, last = frame["offset"].item(0), frame["offset"].item(-1)
         if latest is not None:
             before = pl.read_parquet(latest, memory_map=False, glob=False)
             if len(before) < ROWS_PER_FILE:
                 frame = pl.concat([before, frame]).unique("offset", keep="last").sort("offset")
-        first, last = frame["offset"].min(), frame["offset"].max()
-        self._lake.append_events(USER_EVENTS, partition, int(first), int(last), frame)  # type: ignore[arg-type]
+                start, end = self._lake.positions_in(latest)
+                first, last = min(first, start), max(last, end)
+        self._lake.append_events(USER_EVENTS, partition, first, last, frame)

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,6 +32,7 @@ GROUP = "automation"
 ACTOR = "loop"
 LOOK_SECONDS = 1.0
 _PIPELINES = {MOVIE_PREDICTOR: "rating_training", NEURAL_RECOMMENDER: "neural_training"}
+Figures = Mapping[str, Mapping[str, float]]
 _LOG = logging.getLogger(__name__)
 
 
@@ -63,9 +65,11 @@ class Loop:
         runner: PipelineRunner,
         staging: Staging,
         policy: Policy,
+        tell_figures: Callable[[Figures], None],
     ) -> None:
         self._log, self._store, self._runner = log, store, runner
-        self._staging, self._policy = staging, policy
+        self._staging, self._policy, self._tell_figures = staging, policy, tell_figures
+        self._figures: Figures = {}
         self._told = Told(store, lambda: log)
         self._alerted: dict[str, datetime] = {}
         handlers: dict[type, Handler] = {
@@ -146,6 +150,13 @@ class Loop:
                 self._follow(each)
         self._staging.advance(now)
         self._told()
+        figures: Figures = {
+            "loop_stopped": dict.fromkeys(self._store.stopped(), 1.0),
+            "loop_rollouts": dict(Counter(each.stage for each in self._store.rollouts())),
+        }
+        if figures != self._figures:
+            self._tell_figures(figures)
+            self._figures = figures
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):

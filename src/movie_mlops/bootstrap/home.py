@@ -9,12 +9,13 @@ from movie_mlops.automation.loop import GROUP as AUTOMATION
 from movie_mlops.automation.loop import Told
 from movie_mlops.automation.loop_store import LoopStore
 from movie_mlops.automation.rollout import Rollout, Stages
-from movie_mlops.bootstrap.places import online_store_url, tracking_uri
+from movie_mlops.bootstrap.places import erased_folder, online_store_url, tracking_uri
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.versions import DataVersionManager
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER
 from movie_mlops.events import EventLog, open_event_log
 from movie_mlops.events.base import Place
+from movie_mlops.events.erased import ErasedUsers
 from movie_mlops.events.retention import trim_before
 from movie_mlops.events.schemas import (
     DEAD_LETTERS,
@@ -47,7 +48,8 @@ class Home:
         self.settings = settings
         home, path = settings.home, settings.path
         self.serving = path(settings.serving_url)
-        self.lake = Lake(path(settings.lake_url))
+        self.erased = ErasedUsers(erased_folder(settings))
+        self.lake = Lake(path(settings.lake_url), self.erased.knows)
         self.registry = ModelRegistry(
             tracking_uri(settings), home.absolute() / "var" / "mlflow-artifacts"
         )
@@ -84,7 +86,7 @@ class Home:
 
     def lake_writer(self) -> LakeWriter:
         """The consumer that brings events into the lake."""
-        return LakeWriter(self.log, self.lake)
+        return LakeWriter(self.log, self.lake, self.erased)
 
     def trim_log(self, now: datetime) -> None:
         """Forget old events; none that the lake or a replica that starts would miss.

@@ -21,6 +21,11 @@ def exposures_path(settings: Settings) -> Path:
     return settings.home / "var" / "exposures.db"
 
 
+def erased_folder(settings: Settings) -> Path:
+    """The list of those who were erased."""
+    return settings.home / "var" / "erased"
+
+
 def page_folder() -> Path:
     """Where the built page lies."""
     return _ROOT / "frontend" / "dist"

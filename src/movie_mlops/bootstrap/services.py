@@ -1,6 +1,7 @@
 """Everything that pipelines, worker and command line work with."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from movie_mlops.automation.loop import Loop
@@ -17,6 +18,7 @@ from movie_mlops.models.serving.ab_report import report_on
 from movie_mlops.models.serving.audience import canary_name
 from movie_mlops.models.serving.experiment_store import ExperimentStore
 from movie_mlops.models.serving.exposure_store import ExposureStore
+from movie_mlops.monitoring.metrics import write_figures
 from movie_mlops.orchestration.base import Pipeline
 from movie_mlops.settings import (
     Settings,
@@ -63,7 +65,8 @@ class Services(Home):
             scaling_cooldown=timedelta(minutes=settings.scaling_cooldown_minutes),
         )
         staging = Staging(self.rollout, evidence)
-        return Loop(self.log, self.loop_store, self.runner, staging, policy)
+        figures = partial(write_figures, settings.home / "var" / "figures", "loop")
+        return Loop(self.log, self.loop_store, self.runner, staging, policy, figures)
 
     def resume_loop(self, model: str, actor: str = BY_HAND) -> bool:
         """Let drift set trainings of this model off again; whether the loop was stopped."""
@@ -81,7 +84,6 @@ class Services(Home):
         """What viewers did with each version's lists; leaves the gauges for the next scrape."""
         from movie_mlops.models.serving.feedback import Outcomes
         from movie_mlops.models.serving.online_quality import gauges, online_quality
-        from movie_mlops.monitoring.metrics import write_figures
 
         settings = self.settings
         store = ExposureStore(exposures_path(settings), "quality")

@@ -1,9 +1,10 @@
 """The parts of one API process, put together."""
 
-from movie_mlops.bootstrap.places import exposures_path, read_if_there, take_slot
+from movie_mlops.bootstrap.places import erased_folder, exposures_path, read_if_there, take_slot
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.processors.posters import draw_poster
 from movie_mlops.events import open_event_log
+from movie_mlops.events.erased import ErasedUsers
 from movie_mlops.models import algorithms
 from movie_mlops.models.serving.audience import Audience, Plan
 from movie_mlops.models.serving.batch_lists import BatchLists
@@ -45,7 +46,9 @@ def open_api_services(settings: Settings) -> ApiServices:
         posters=Posters(draw_poster),
         loader=loader,
         histories=histories,
-        follower=HistoriesFollower(histories, log, loader, serving, group),
+        follower=HistoriesFollower(
+            histories, log, loader, serving, group, ErasedUsers(erased_folder(settings))
+        ),
         recommender=recommender,
         shelves=Shelves(recommender, histories, catalogue),
         ratings=RatingService(loader),

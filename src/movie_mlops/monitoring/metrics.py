@@ -227,6 +227,8 @@ class ProcessesCollector:
 
 FIGURES = {
     "drift_score": ("Strongest shift of the last check; drift is above 0.5.", "model"),
+    "loop_stopped": ("1 where drift outlived its trainings and a person is needed.", "model"),
+    "loop_rollouts": ("Challengers on their way.", "stage"),
     "online_click_through": ("Share of lists whose viewer clicked a film.", "model_version"),
     "online_watch_share": ("Share of lists whose viewer watched a film.", "model_version"),
     "online_mean_rating": ("Mean rating of films after they were shown.", "model_version"),

@@ -143,6 +143,7 @@ class RatingTraining:
             metrics=inputs["rating_metrics"],
             bundle=folder / "bundle",
             plots=folder / "plots",
+            tags={"cause": inputs.get("cause", "")},
             texts={"evaluation.json": (folder / "evaluation.json").read_text()},
         )
         run_id, version = register_challenger(

@@ -174,6 +174,7 @@ class Training:
             metrics={**inputs["metrics"], **inputs["cost"]},
             bundle=folder / "bundle",
             plots=folder / "plots",
+            tags={"cause": inputs.get("cause", "")},
             texts={"evaluation.json": (folder / "evaluation.json").read_text()},
         )
         run_id, version = register_challenger(

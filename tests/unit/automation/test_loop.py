@@ -160,7 +160,8 @@ class Home:
         evidence = Evidence(lambda _: self.shadow_lists, canary)
         self.staging = Staging(self.rollout, evidence)
         runner: Any = self.runner
-        self.loop = Loop(self.log, self.store, runner, self.staging, POLICY)
+        self.figures: dict[str, Any] = {}
+        self.loop = Loop(self.log, self.store, runner, self.staging, POLICY, self.figures.update)
 
     def add(self, version: str, alias: Alias, *, passed: bool = True) -> None:
         folder = self.path / "serving" / MOVIE_RECOMMENDER / version
@@ -376,6 +377,7 @@ def test_drift_that_outlives_its_trainings_stops_and_pages(home: Home) -> None:
     home.loop.run_once()
     assert home.moves() == [("drift", "paged")]
     assert "after 2 trainings" in home.store.stopped()[MOVIE_RECOMMENDER]
+    assert home.figures["loop_stopped"] == {MOVIE_RECOMMENDER: 1.0}
     publish_drift(home, "d2", drift(at=now))
     home.loop.run_once()
     assert home.moves()[-1] == ("drift", "ignored")

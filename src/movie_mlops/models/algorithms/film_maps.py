@@ -3,6 +3,7 @@
 What `sequence_linear` and `ease` share; they differ in how the maps are fitted.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -26,7 +27,7 @@ RESERVED_MB = 256.0  # of the training memory: interpreter, libraries, histories
 _ENTRY_BYTES = 8  # column and value
 
 
-class DecayedMaps:
+class DecayedMaps(ABC):
     """One map per time scale, and a prior for newcomers.
 
     Score of film j = sum over watched films i of sum over scales f of
@@ -87,9 +88,9 @@ class DecayedMaps:
         chosen = np.argsort(-counts, kind="stable")[: int(most)]
         return np.sort(chosen[counts[chosen] >= MIN_COUNT]).astype(np.int32)
 
+    @abstractmethod
     def _solved_bytes(self) -> int:
         """Bytes that training needs at its peak, per squared number of modelled films."""
-        raise NotImplementedError
 
     def _served_bytes(self) -> float:
         return float(self._parameters["max_memory_mb"]) * 2**20
