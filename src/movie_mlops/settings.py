@@ -159,6 +159,11 @@ class Settings(BaseModel):
     canary_max_hours: float = Field(
         72.0, gt=0, description="A canary without a verdict by then is archived."
     )
+    rollback_watch_hours: float = Field(
+        24.0,
+        ge=0,
+        description="Hours in which a new champion that is clearly worse in use is taken back.",
+    )
     retrain_cooldown_hours: float = Field(
         6.0, ge=0, description="Least time between two trainings that drift set off."
     )

@@ -1,4 +1,4 @@
-"""Every fault of serving that the house promises to survive is named by a test."""
+"""Every fault of events, models, serving and loop that the house survives is named by a test."""
 
 import ast
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-PROMISED = range(29, 63)
+PROMISED = range(14, 73)
 NOT_YET = {
     30: "features have no time to live: the last value is answered, and the alert FeaturesStale "
     "comes with monitoring",
@@ -35,7 +35,8 @@ def named() -> set[int]:
     return found
 
 
-def test_each_fault_of_events_features_models_and_serving_has_its_test() -> None:
-    missing = sorted(set(PROMISED) - named() - NOT_YET.keys())
+def test_each_fault_of_events_features_models_serving_and_loop_has_its_test() -> None:
+    found = named()
+    missing = sorted(set(PROMISED) - found - NOT_YET.keys())
     assert not missing, f"no test names these faults: {missing}"
-    assert not NOT_YET.keys() & named(), "it has a test now: take it off the list"
+    assert not NOT_YET.keys() & found, "it has a test now: take it off the list"

@@ -258,6 +258,7 @@ def test_the_commands_print_what_they_found(home: Path) -> None:
     [found] = json.loads(told.stdout)
     assert (found["model_version"], found["exposures"], found["clicks"]) == ("1", 1, 1)
     assert scraped(home)["online_exposures", "1"] == 1.0
+    assert scraped(home)["recommendation_coverage", "1"] == pytest.approx(3 / len(films))
 
 
 def test_commands_on_a_fresh_home_say_that_there_is_nothing(tmp_path: Path) -> None:

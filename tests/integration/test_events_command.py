@@ -62,6 +62,7 @@ def test_show_tail_and_lag(services: Services, call: Callable[..., Result]) -> N
     services.log.publish(USER_EVENTS, [like("2", 1)])
     assert json.loads(call("lag", "--json").output)[GROUP] == {USER_EVENTS: 1}
     assert "worker" in call("lag").output
+    assert "there are movie-recommendations" in str(call("tail", "gossip").exception)
 
 
 def test_a_dead_letter_is_put_back_once_for_its_own_group(

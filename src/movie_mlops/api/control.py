@@ -111,7 +111,7 @@ def _keep_house(services: Services, stop: threading.Event) -> None:
     trimmed_at = time.monotonic()
     while not stop.wait(_QUALITY_SECONDS):
         try:
-            services.online_quality()
+            services.guard.look(services.online_quality(), datetime.now(UTC))
             if time.monotonic() - trimmed_at > _TRIM_SECONDS:
                 services.trim_log(datetime.now(UTC))
                 trimmed_at = time.monotonic()

@@ -4,6 +4,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+import polars as pl
+
+from movie_mlops.automation.guard import Guard
 from movie_mlops.automation.loop import Loop
 from movie_mlops.automation.policies import Policy
 from movie_mlops.automation.rollout import BY_HAND
@@ -11,6 +14,7 @@ from movie_mlops.automation.staging import Evidence, Staging
 from movie_mlops.bootstrap import recipes
 from movie_mlops.bootstrap.home import Home
 from movie_mlops.bootstrap.places import exposures_path
+from movie_mlops.data.tables import MOVIES
 from movie_mlops.events.schemas import (
     LoopTransition,
 )
@@ -38,6 +42,7 @@ class Services(Home):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._outcomes: Outcomes | None = None
+        self.guard = Guard(self.rollout, timedelta(hours=settings.rollback_watch_hours))
 
     def pipeline(self, name: str) -> Pipeline:
         """See `recipes.pipeline`."""
@@ -93,8 +98,15 @@ class Services(Home):
             found = online_quality(store, self._outcomes, datetime.now(UTC), minutes)
         finally:
             store.close()
-        write_figures(settings.home / "var" / "figures", "quality", gauges(found))
+        figures = gauges(found, self._catalogue_size())
+        write_figures(settings.home / "var" / "figures", "quality", figures)
         return found
+
+    def _catalogue_size(self) -> int:
+        if not self.lake.exists(MOVIES.name):
+            return 0
+        rows = pl.scan_parquet(self.lake.path(MOVIES.name), glob=False).select(pl.len())
+        return int(rows.collect().item())
 
 
 def build_services(settings: Settings) -> Services:

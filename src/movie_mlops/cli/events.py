@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from movie_mlops.events import EventLog
-from movie_mlops.events.base import Place, Record
-from movie_mlops.events.schemas import DEAD_LETTERS, TOPICS
+from movie_mlops.domain.errors import UnknownEventError
 
 if TYPE_CHECKING:
     from movie_mlops.bootstrap import Services
+    from movie_mlops.events import EventLog
+    from movie_mlops.events.base import Place, Record
 
 _HOME = click.option("--home", type=click.Path(path_type=Path), help="Folder of data/ and var/.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_TOPICS = click.argument("topics", nargs=-1, type=click.Choice(list(TOPICS)), metavar="[TOPIC]...")
+_TOPICS = click.argument("topics", nargs=-1, metavar="[TOPIC]...")
 _LOOK_SECONDS = 0.2
 _BATCH = 500
 
@@ -48,6 +48,8 @@ def show(home: Path | None, as_json: bool) -> None:
     """Every topic: partitions, events so far, the latest one; then the latest dead letters."""
     from rich.console import Console
     from rich.table import Table
+
+    from movie_mlops.events.schemas import DEAD_LETTERS, TOPICS
 
     with _opened(home) as services:
         log, url = services.log, services.settings.events_url
@@ -102,6 +104,11 @@ def tail(
 
     `movie-mlops events tail user-events -f | jq .data` shows what viewers do while they do it.
     """
+    from movie_mlops.events.schemas import TOPICS
+
+    if unknown := sorted(set(topics) - set(TOPICS)):
+        message = f"no topic {unknown[0][:80]!r}; there are {', '.join(TOPICS)}"
+        raise UnknownEventError(message)
     with _opened(home) as services:
         log = services.log
         ends = log.end_positions(list(topics or TOPICS))
@@ -118,7 +125,7 @@ def tail(
                 time.sleep(_LOOK_SECONDS)
 
 
-def _next(log: EventLog, reached: dict[Place, int]) -> list[Record]:
+def _next(log: "EventLog", reached: "dict[Place, int]") -> "list[Record]":
     """A batch of every partition from where it is `reached`, in the order of time."""
     found: list[Record] = []
     for place, offset in reached.items():
@@ -129,7 +136,7 @@ def _next(log: EventLog, reached: dict[Place, int]) -> list[Record]:
     return sorted(found, key=lambda record: record.published_at)
 
 
-def _print(records: list[Record]) -> None:
+def _print(records: "list[Record]") -> None:
     from movie_mlops.events.cloud_events import to_cloud_event
 
     for record in records:
@@ -176,7 +183,7 @@ def replay(home: Path | None, group: str | None) -> None:
     from movie_mlops.events.redelivery import replay_dead_letters
 
     with _opened(home) as services:
-        done = replay_dead_letters(services.log, group)
+        done = replay_dead_letters(services.log, group, services.erased)
     click.echo(f"{done.letters} put back")
     for text in done.left:
         click.secho(f"left: {text}", fg="yellow")

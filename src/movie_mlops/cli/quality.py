@@ -42,7 +42,7 @@ def _print(found: "list[VersionQuality]") -> None:
         return
     table = Table(title="Lists of the last day by model version", title_justify="left")
     table.add_column("version")
-    for title in ("lists", "viewers", "clicked", "watched", "positive", "mean rating"):
+    for title in ("lists", "viewers", "films", "clicked", "watched", "positive", "mean rating"):
         table.add_column(title, justify="right")
     for each in found:
         mean = "" if each.mean_rating is None else f"{each.mean_rating:.2f}"
@@ -52,6 +52,7 @@ def _print(found: "list[VersionQuality]") -> None:
             each.model_version,
             f"{each.exposures:,}",
             f"{each.viewers:,}",
+            f"{each.films:,}",
             *(_shown(rate) for rate in (each.click_through, each.watch_share, each.positive_share)),
             mean,
         )

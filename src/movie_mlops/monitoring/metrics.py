@@ -233,6 +233,7 @@ FIGURES = {
     "online_watch_share": ("Share of lists whose viewer watched a film.", "model_version"),
     "online_mean_rating": ("Mean rating of films after they were shown.", "model_version"),
     "online_exposures": ("Lists of a version that are remembered.", "model_version"),
+    "recommendation_coverage": ("Share of the catalogue that lists showed.", "model_version"),
 }
 """Gauges that pipelines and the worker leave in files: name to meaning and label."""
 

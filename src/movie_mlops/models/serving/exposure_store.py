@@ -1,6 +1,7 @@
 """The file in which all API processes of a home keep who was shown what, and tests their users."""
 
 import fcntl
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ KEPT_SUBJECTS = 1_000_000
 _BUSY_SECONDS = 2.0
 _LOOK_INSTRUCTIONS = 1_000  # of SQLite's machine between two looks at the clock
 _PRUNED_AT_ONCE = 1_000
+_LOG = logging.getLogger(__name__)
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS batches ("
@@ -60,6 +62,10 @@ _OLDEST_TOO_MANY = (
 )
 
 
+class _Damaged(sqlite3.Error):
+    """The file is no database, or one that is broken."""
+
+
 class Batch(NamedTuple):
     """What one process showed within a moment; times are milliseconds since 1970.
 
@@ -78,16 +84,17 @@ class ExposureStore:
     """One SQLite file; every call opens it anew but `write`, which one thread makes.
 
     A kill loses nothing that was written; a power cut may lose the last moments. What is
-    deleted is overwritten. `kept_records` bounds the records of all processes together.
+    deleted is overwritten. `kept_records` bounds the records of all processes together. A file
+    that is damaged is set aside and begun anew: exposures may be lost, serving must not wait.
     """
 
     def __init__(self, path: Path, worker: str, kept_records: int = KEPT_RECORDS) -> None:
         self._path, self._worker, self._kept_records = path, worker, kept_records
         self._lock: IO[str] | None = None
+        self._damaged = path.with_suffix(".damaged")
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._translated():
-            self._writer = self._connect()
-            _with_patience(lambda: _furnish(self._writer))
+            self._writer = self._opened()
 
     def write(self, batch: Batch) -> None:
         """Store one batch, all or nothing.
@@ -115,6 +122,7 @@ class ExposureStore:
             EngineUnavailableError: the file cannot be written now.
         """
         oldest = round(1000 * (time.time() - KEPT_SECONDS))
+        self.forget_damaged(KEPT_SECONDS)
         with self._translated():
             self._writer.execute("DELETE FROM batches WHERE end_ms < ?", (oldest,))
             for _ in range(100):
@@ -122,6 +130,12 @@ class ExposureStore:
                 if records <= self._kept_records:
                     return
                 self._writer.execute(_OLDEST_TOO_MANY, (records - self._kept_records,))
+
+    def forget_damaged(self, older_seconds: float = 0.0) -> None:
+        """Remove a file that was set aside so long ago: it holds what viewers saw, too."""
+        with suppress(FileNotFoundError):
+            if time.time() - self._damaged.stat().st_mtime >= older_seconds:
+                self._damaged.unlink()
 
     def bodies(
         self, request_id: str, between_ms: tuple[int, int] | None, limit_seconds: float
@@ -190,12 +204,38 @@ class ExposureStore:
         with self._translated(), closing(self._connect()) as connection, _transaction(connection):
             yield connection
 
+    def _opened(self) -> sqlite3.Connection:
+        """The writer; processes open one after another, so that one file is set aside."""
+        with self._path.with_suffix(".opening").open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            with suppress(_Damaged):
+                return self._furnished()
+            _LOG.warning("%s is damaged and set aside as %s", self._path, self._damaged.name)
+            self._path.replace(self._damaged)
+            self._damaged.touch()
+            for suffix in ("-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            return self._furnished()
+
+    def _furnished(self) -> sqlite3.Connection:
+        try:
+            made = self._connect()
+            with _closed_on_error(made):
+                _with_patience(lambda: _furnish(made))
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise _Damaged from error
+            raise
+        return made
+
     def _connect(self) -> sqlite3.Connection:
         made = sqlite3.connect(
             self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        made.execute("PRAGMA synchronous = NORMAL")
-        made.execute("PRAGMA secure_delete = ON")
+        with _closed_on_error(made):
+            made.execute("PRAGMA synchronous = NORMAL")
+            made.execute("PRAGMA secure_delete = ON")
         return made
 
     @contextmanager
@@ -205,6 +245,15 @@ class ExposureStore:
         except sqlite3.Error as error:
             message = f"the exposures in {self._path} do not answer: {error}"
             raise EngineUnavailableError(message) from error
+
+
+@contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 @contextmanager

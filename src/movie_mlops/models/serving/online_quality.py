@@ -48,7 +48,8 @@ class Rate:
 class VersionQuality:
     """One version's lists of the last day, and what followed; the counts are lists.
 
-    `positives` are lists whose viewer watched, liked or rated well one of their films.
+    `positives` are lists whose viewer watched, liked or rated well one of their films; `films` is
+    how many different films the lists showed.
     """
 
     model_version: str
@@ -65,6 +66,7 @@ class VersionQuality:
     mean_rating_low: float | None
     mean_rating_high: float | None
     last_shown_ms: int
+    films: int = 0
 
 
 def online_quality(
@@ -88,14 +90,21 @@ def online_quality(
     return lists.by_version(now_ms)
 
 
-def gauges(found: Sequence[VersionQuality]) -> dict[str, dict[str, float]]:
-    """For `monitoring.metrics.write_figures`: only the versions that were shown last."""
+def gauges(found: Sequence[VersionQuality], catalogue: int) -> dict[str, dict[str, float]]:
+    """For `monitoring.metrics.write_figures`: only the versions that were shown last.
+
+    `catalogue` is the number of films there are: lists that show ever fewer of them narrow.
+    """
     shown = found[:KEPT_VERSIONS]
     rows: tuple[tuple[str, Iterable[tuple[str, float | None]]], ...] = (
         ("online_click_through", [(q.model_version, q.click_through.value) for q in shown]),
         ("online_watch_share", [(q.model_version, q.watch_share.value) for q in shown]),
         ("online_mean_rating", [(q.model_version, q.mean_rating) for q in shown]),
         ("online_exposures", [(q.model_version, float(q.exposures)) for q in shown]),
+        (
+            "recommendation_coverage",
+            [(q.model_version, q.films / max(catalogue, 1)) for q in shown],
+        ),
     )
     return {
         name: {version: value for version, value in values if value is not None}
@@ -117,6 +126,7 @@ class _Lists:
         self._window = window_ms
         self._versions: dict[str, int] = {}
         self._users: dict[str, int] = {}
+        self._films: dict[str, set[int]] = {}
         self._columns: list[tuple[NDArray[np.int64], ...]] = []
         self._count = 0
         self._followed: list[tuple[int, dict[str, float]]] = []
@@ -130,6 +140,7 @@ class _Lists:
             if shown.kind == "list" and shown.model == MOVIE_RECOMMENDER and shown.version:
                 version_of[place] = self._versions.setdefault(shown.version, len(self._versions))
                 user_of[place] = self._users.setdefault(shown.user_id, len(self._users))
+                self._films.setdefault(shown.version, set()).update(shown.items)
         kept = np.flatnonzero(version_of[batch.places] >= 0)
         version, user = version_of[batch.places[kept]], user_of[batch.places[kept]]
         self._columns.append((version, user, batch.at_ms[kept]))
@@ -193,6 +204,7 @@ class _Lists:
                     mean_rating_low=low,
                     mean_rating_high=high,
                     last_shown_ms=int(at_ms[mine].max()),
+                    films=len(self._films[name]),
                 )
             )
         return sorted(made, key=lambda each: -each.last_shown_ms)

@@ -1,8 +1,10 @@
 """The log of what was shown: noted, written, found, bounded; shared by processes."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,46 @@ def test_what_is_noted_is_found_by_its_id(store: ExposureStore) -> None:
     assert (rows, records) == (1, 51)  # one row per batch, not per answer
     for unknown in ("client", "client-given ", new_request_id(), "0" * 32):
         assert log.find(unknown) is None
+
+
+@pytest.mark.parametrize("damage", ["no database", "cut off", "overwritten"])
+def test_a_damaged_file_is_set_aside_and_begun_anew(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "exposures.db"
+    if damage != "no database":
+        store = ExposureStore(path, "one")
+        for _ in range(50):
+            ExposureLog(store).note(new_request_id(), shown())
+        store.close()
+        whole = path.read_bytes()
+        cut = whole[:2_000] if damage == "cut off" else whole[:100] + b"?" * (len(whole) - 100)
+        path.write_bytes(cut)
+    else:
+        path.write_bytes(b"exposures" * 1_000)
+    with ThreadPoolExecutor(4) as workers:
+        stores = list(workers.map(lambda name: ExposureStore(path, name), "abcd"))
+    assert caplog.text.count("is damaged and set aside") == 1
+    assert (tmp_path / "exposures.damaged").is_file()
+    log, request_id = ExposureLog(stores[0]), new_request_id()
+    log.note(request_id, shown())
+    log.flush()
+    assert ExposureLog(stores[3]).find(request_id) is not None
+    stores[1].prune()  # kept as long as exposures are
+    assert (tmp_path / "exposures.damaged").is_file()
+    os.utime(tmp_path / "exposures.damaged", (0, 0))
+    stores[1].prune()
+    assert not (tmp_path / "exposures.damaged").exists()
+    for store in stores:
+        store.close()
+
+
+def test_a_file_that_is_taken_is_not_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "exposures.db"
+    path.mkdir()
+    with pytest.raises(EngineUnavailableError):
+        ExposureStore(path, "one")
+    assert path.is_dir()
 
 
 def test_one_id_for_several_viewers_and_their_shadows(store: ExposureStore) -> None:

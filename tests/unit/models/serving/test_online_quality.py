@@ -136,6 +136,7 @@ def test_an_act_that_is_undone_no_longer_counts(house: House) -> None:
 def test_a_list_of_this_minute_is_no_failure_yet_and_a_late_label_moves_the_figure(
     house: House,
 ) -> None:
+    """Fault 70."""
     old, young = house.show("a", 90), house.show("b", 1)
     [found] = house.look()
     assert (found.exposures, found.click_through.weight) == (2, 1.0)
@@ -193,7 +194,10 @@ def test_only_the_versions_shown_last_have_gauges(house: House) -> None:
         house.show("a", 200 - version, str(version))
     found = house.look()
     assert len(found) == 7
-    shown = gauges(found)
+    assert [each.films for each in found] == [3] * 7
+    shown = gauges(found, catalogue=12)
+    assert shown["recommendation_coverage"]["7"] == pytest.approx(3 / 12)
+    assert list(gauges([], catalogue=0)["recommendation_coverage"]) == []
     assert list(shown["online_exposures"]) == ["7", "6", "5", "4"]
     assert all(len(values) <= KEPT_VERSIONS for values in shown.values())
     assert shown["online_mean_rating"] == {}

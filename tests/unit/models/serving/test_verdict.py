@@ -39,6 +39,7 @@ def most(level: float, runs: int) -> float:
 def test_peeking_after_every_50_users_raises_no_more_false_alarms(
     rate: float, share: float
 ) -> None:
+    """Fault 68."""
     rng = np.random.default_rng(7)
     alarms = missed = 0
     for _ in range(RUNS):
@@ -79,6 +80,7 @@ def test_a_real_difference_is_found_and_has_its_sign(rates: tuple[float, float],
 
 
 def test_the_sample_ratio_is_checked_at_any_time_too() -> None:
+    """Fault 67."""
     rng = np.random.default_rng(3)
 
     def alarms(planned: tuple[float, float], real: float, runs: int) -> float:
