@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from movie_mlops.data.lake import Lake, holding
+from movie_mlops.data.lake import Lake, event_file_of, holding
 from movie_mlops.data.tables import INTERACTIONS
 from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.events import EventLog
@@ -106,6 +106,6 @@ class LakeWriter:
             before = pl.read_parquet(latest, memory_map=False, glob=False)
             if len(before) < ROWS_PER_FILE:
                 frame = pl.concat([before, frame]).unique("offset", keep="last").sort("offset")
-                start, end = self._lake.positions_in(latest)
-                first, last = min(first, start), max(last, end)
+                if (held := event_file_of(latest.name)) is not None:  # rows may have been erased
+                    first, last = min(first, held.first), max(last, held.last)
         self._lake.append_events(USER_EVENTS, partition, first, last, frame)

@@ -1,5 +1,8 @@
 """What a viewer may ask for: to be forgotten, and to know where an answer came from."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from movie_mlops.bootstrap.home import Home
@@ -7,6 +10,8 @@ from movie_mlops.bootstrap.places import exposures_path
 
 if TYPE_CHECKING:
     from movie_mlops.pipelines.erasure import UserErasure
+    from movie_mlops.pipelines.rebuilding import Rebuilding
+    from movie_mlops.pipelines.tracing import Tracing
 
 
 def user_erasure(home: Home) -> "UserErasure":
@@ -33,4 +38,34 @@ def user_erasure(home: Home) -> "UserErasure":
             receipts=var / "receipts",
         ),
         history_length=settings.history_length,
+        retention=timedelta(days=settings.event_retention_days),
+        keys={key.name: key.subject for key in settings.api_keys if key.subject is not None},
     )
+
+
+@contextmanager
+def answer_tracing(home: Home) -> "Iterator[Tracing]":
+    """What tells where an answer of this home came from."""
+    from movie_mlops.models.serving.exposure_store import ExposureStore
+    from movie_mlops.models.serving.exposures import ExposureLog
+    from movie_mlops.models.serving.knowledge import Knowledge
+    from movie_mlops.pipelines.tracing import Tracing
+
+    store = ExposureStore(exposures_path(home.settings), "trace")
+    try:
+        yield Tracing(
+            exposures=ExposureLog(store),
+            registry=home.registry,
+            snapshots=home.snapshots,
+            knowledge=Knowledge(home.lake, home.log, home.erased, home.settings.history_length),
+            serving=home.serving,
+        )
+    finally:
+        store.close()
+
+
+def rebuilding(home: Home) -> "Rebuilding":
+    """What builds a model version of this home again."""
+    from movie_mlops.pipelines.rebuilding import Rebuilding
+
+    return Rebuilding(home.snapshots, home.registry, home.settings.seed)

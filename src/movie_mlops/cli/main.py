@@ -32,7 +32,12 @@ _COMMANDS = {
     "torch": ("torch_server:torch_server", "The PyTorch API on :8001, beside the other."),
     "quarantine": ("quarantine:quarantine", "Rows that were refused: list, replay."),
     "snapshot": ("snapshot:snapshot", "Data snapshots: create, list, diff, restore."),
-    "models": ("models:models", "Registered models: list, compare, promote, roll back."),
+    "models": (
+        "models:models",
+        "Registered models: list, compare, promote, roll back, build again.",
+    ),
+    "trace": ("trace:trace", "Where an answer came from: model, data, code, history."),
+    "users": ("users:users", "The right to be forgotten: erase one viewer everywhere."),
     "evaluate": ("evaluate:evaluate", "Measure every algorithm beside popularity."),
     "tune": ("tune:tune", "Search for better hyperparameters of one algorithm."),
     "events": ("events:events", "The event log: show, tail, lag, replay dead letters."),

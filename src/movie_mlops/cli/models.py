@@ -13,6 +13,7 @@ from movie_mlops.domain.versions import REGISTERED_MODELS
 
 if TYPE_CHECKING:
     from movie_mlops.bootstrap import Services
+    from movie_mlops.pipelines.rebuilding import Rebuilt
 
 _HOME = click.option("--home", type=click.Path(path_type=Path), help="Folder of data/ and var/.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -21,7 +22,7 @@ _MODEL = click.argument("model", type=click.Choice(REGISTERED_MODELS))
 
 @click.group()
 def models() -> None:
-    """Registered models: list, compare, promote, roll back."""
+    """Registered models: list, compare, promote, roll back, build again."""
 
 
 @contextmanager
@@ -83,6 +84,47 @@ def promote(model: str, version: str, home: Path | None) -> None:
     with _services(home) as services:
         services.rollout.promote(model, version)
     click.echo(f"{model} v{version} is champion; every API process loads it within a second")
+
+
+@models.command()
+@_MODEL
+@click.argument("version")
+@_HOME
+@_JSON
+@click.pass_context
+def rebuild(
+    context: click.Context, model: str, version: str, home: Path | None, *, as_json: bool
+) -> None:
+    """Build VERSION again from its snapshot in a scratch folder and compare the bytes.
+
+    Exit code 1 when they differ and no erasure since explains it.
+    """
+    from movie_mlops.bootstrap.rights import rebuilding
+
+    with _services(home) as services:
+        found = rebuilding(services).rebuild(model, version)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+    else:
+        for line in _told(found):
+            click.echo(line)
+    if found.differences and not found.erased_at:
+        context.exit(1)
+
+
+def _told(found: "Rebuilt") -> Iterator[str]:
+    yield f"{found.model} v{found.version}: {found.algorithm} on {found.snapshot}"
+    if found.differences:
+        yield f"not the same bytes: {', '.join(found.differences)}"
+    else:
+        yield f"the same bytes: {found.arrays} arrays and the card"
+    if found.erased_at:
+        yield (
+            f"snapshot {found.snapshot} was rewritten at {found.erased_at}, when a viewer was "
+            "erased: this version was trained with rows that are gone, so bytes may differ"
+        )
+    if found.code_then != found.code_now:
+        yield f"trained by code {found.code_then or 'unknown'}, built again by {found.code_now}"
 
 
 @models.command()

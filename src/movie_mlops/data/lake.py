@@ -3,10 +3,10 @@
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import duckdb
 
 MEMORY_LIMIT = "1GB"
+USER_COLUMN = "user_id"
 _EVENT_FILE = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)-(?P<first>\d+)-(?P<last>\d+)\.parquet")
 _FULL = ("no space left", "file too large", "disk quota", "could not write", "failed to offload")
 
@@ -70,11 +71,13 @@ class Lake:
 
     Layout: `raw/<source>/…`, `processed/<table>.parquet`,
     `processed/events/<topic>-<partition>-<first>-<last>.parquet`,
-    `quarantine/<table>/<batch>.parquet`, `features/`, `predictions/`.
+    `quarantine/<table>/<batch>.parquet`, `features/`, `predictions/`. Rows of viewers of whom
+    `is_erased` is true are taken into no table.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, is_erased: Callable[[str], bool] | None = None) -> None:
         self.root = root
+        self._is_erased = is_erased
 
     def raw(self, source: str) -> Path:
         """The folder of a source's files; made when it is not there."""
@@ -258,9 +261,9 @@ class Lake:
     def _event_files(self, topic: str) -> dict[Path, tuple[int, int, int]]:
         found = {}
         for file in (self.processed / "events").glob("*.parquet"):
-            match = _EVENT_FILE.fullmatch(file.name)
-            if match and match["topic"] == topic:
-                found[file] = (int(match["partition"]), int(match["first"]), int(match["last"]))
+            event_file = event_file_of(file.name)
+            if event_file is not None and event_file.topic == topic:
+                found[file] = event_file[1:]
         return found
 
     def _quarantine(self, table: Table) -> Path:
@@ -273,11 +276,22 @@ class Lake:
 
     def _write_table(self, table: Table, connection: "duckdb.DuckDBPyConnection") -> None:
         order = ", ".join(f'"{name}"' for name in (*table.order, "_position"))
+        erased = self._stage_erased(table, connection)
         with replacing(self.path(table.name)) as partial:
             connection.execute(
-                f"COPY (SELECT {columns_sql(table)} FROM {CHECKED} WHERE _reason IS NULL "  # noqa: S608
+                f"COPY (SELECT {columns_sql(table)} FROM {CHECKED} WHERE _reason IS NULL {erased} "  # noqa: S608
                 f"ORDER BY {order}) TO '{_quoted(partial)}' (FORMAT parquet, COMPRESSION zstd)"
             )
+
+    def _stage_erased(self, table: Table, connection: "duckdb.DuckDBPyConnection") -> str:
+        """The condition that leaves erased viewers out; empty where there is none."""
+        if self._is_erased is None or table.schema.get(USER_COLUMN) != pl.String():
+            return ""
+        users = connection.execute(f"SELECT DISTINCT {USER_COLUMN} FROM {CHECKED}").fetchall()  # noqa: S608
+        erased = [user for (user,) in users if user is not None and self._is_erased(user)]
+        connection.execute("CREATE OR REPLACE TEMP TABLE erased_users (name VARCHAR)")
+        connection.execute("INSERT INTO erased_users SELECT unnest($1)", [erased])
+        return f"AND {USER_COLUMN} NOT IN (FROM erased_users)"
 
     def _write_quarantine(
         self, table: Table, connection: "duckdb.DuckDBPyConnection", source: str
@@ -294,6 +308,23 @@ class Lake:
                 f"FROM {bad} AS c) TO '{_quoted(partial)}' (FORMAT parquet, COMPRESSION zstd)"
             )
         return target
+
+
+class EventFile(NamedTuple):
+    """What a file of events stands for, rows that were erased included."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+
+def event_file_of(name: str) -> EventFile | None:
+    """What the name of a file says; None: it is no file of events."""
+    match = _EVENT_FILE.fullmatch(name)
+    if match is None:
+        return None
+    return EventFile(match["topic"], *(int(match[key]) for key in ("partition", "first", "last")))
 
 
 def _read_once(path: Path) -> pl.DataFrame:

@@ -1,31 +1,42 @@
 """Snapshots of the tables: tags, manifest and diff of ours over DVC's content-addressed cache."""
 
+import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from movie_mlops.data.lake import holding
+from movie_mlops.data.lake import Lake, holding, replacing
 from movie_mlops.domain.errors import EngineUnavailableError, SnapshotNotFoundError
 
 TABLES_FOLDER = "processed"
+Change = Callable[[str, Path, Path], int]
+"""Takes a path below the tables' folder, its file, and where to write what shall stand for it;
+returns how many rows were taken out, 0 when nothing was written."""
+_md5 = partial(hashlib.md5, usedforsecurity=False)
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One immutable state; `files` maps a path below the tables' folder to its MD5."""
+    """One immutable state; `files` maps a path below the tables' folder to its MD5.
+
+    `erased_at` is when a viewer's rows were last taken out of it; empty: it is as it was made.
+    """
 
     tag: str
     created_at: str
     tree: str
     size: int
     files: dict[str, str]
+    erased_at: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """This snapshot as JSON."""
@@ -71,10 +82,7 @@ class DataVersionManager:
             raise ValueError(message)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         made = Snapshot(version_tag, created, tree, size, self._files(tree))
-        self._tags.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".partial")
-        beside.write_text(json.dumps(made.to_json(), indent=1))
-        beside.replace(path)
+        self._write_tag(made)
         return made
 
     def current_or_new(self) -> str:
@@ -116,6 +124,44 @@ class DataVersionManager:
             message = f"no snapshot {version_tag[:100]!r}; `movie-mlops snapshot list` names them"
             raise SnapshotNotFoundError(message)
         return self._read(self._path(version_tag))
+
+    @contextmanager
+    def opened(self, version_tag: str) -> Iterator[Lake]:
+        """A lake that has the tables of a snapshot; reading only, gone after the block.
+
+        Raises:
+            SnapshotNotFoundError: no such tag.
+        """
+        found = self.get(version_tag)
+        with tempfile.TemporaryDirectory() as folder:  # links: it never holds a row itself
+            lake = Lake(Path(folder))
+            for path, digest in found.files.items():
+                target = lake.processed / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(self._object(digest))
+            yield lake
+
+    def rewrite(self, change: Change, at: str) -> dict[str, int]:
+        """Put every file of every snapshot through `change`; tag to the rows that were taken out.
+
+        What changed is marked with the time `at`; objects of the cache that no snapshot has are
+        removed. Again: does the rest.
+        """
+        counts: dict[str, int] = {}
+        known: dict[tuple[str, str], tuple[str, int]] = {}
+        for found in self.list_snapshots():
+            files = {}
+            for path, digest in found.files.items():
+                if (path, digest) not in known:
+                    known[path, digest] = self._changed(change, path, digest)
+                files[path], gone = known[path, digest]
+                counts[found.tag] = counts.get(found.tag, 0) + gone
+            if files != found.files:
+                tree = self._write_tree(files)
+                size = sum(self._object(digest).stat().st_size for digest in files.values())
+                self._write_tag(replace(found, tree=tree, size=size, files=files, erased_at=at))
+        self._remove_unnamed()
+        return {tag: gone for tag, gone in counts.items() if gone}
 
     def diff(self, old: str, new: str) -> dict[str, list[str]]:
         """Paths added, removed and changed from one snapshot to the other."""
@@ -166,9 +212,53 @@ class DataVersionManager:
         out = stage.outs[0]
         return str(out.hash_info.value), int(out.meta.size or 0)
 
+    def _object(self, digest: str) -> Path:
+        return self._cache.absolute() / "files" / "md5" / digest[:2] / digest[2:]
+
     def _files(self, tree: str) -> dict[str, str]:
-        listing = self._cache / "files" / "md5" / tree[:2] / tree[2:]
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_text())}
+        listing = self._object(tree).read_text()
+        return {entry["relpath"]: entry["md5"] for entry in json.loads(listing)}
+
+    def _changed(self, change: Change, path: str, digest: str) -> tuple[str, int]:
+        """The object in place of this one, and how many rows less it has."""
+        beside = self._cache / "rewriting"
+        gone = change(path, self._object(digest), beside)
+        if not gone:
+            return digest, 0
+        with beside.open("rb") as stream:
+            made = hashlib.file_digest(stream, _md5).hexdigest()
+        self._object(made).parent.mkdir(parents=True, exist_ok=True)
+        beside.chmod(0o444)
+        beside.replace(self._object(made))
+        return made, gone
+
+    def _write_tree(self, files: Mapping[str, str]) -> str:
+        """Write DVC's object of a folder; its name."""
+        entries = [{"md5": digest, "relpath": path} for path, digest in sorted(files.items())]
+        text = json.dumps(entries, sort_keys=True).encode()
+        tree = f"{_md5(text).hexdigest()}.dir"
+        with replacing(self._object(tree)) as beside:
+            beside.write_bytes(text)
+        return tree
+
+    def _remove_unnamed(self) -> None:
+        """Remove what no snapshot has: what was replaced, and states that were never named."""
+        for name in ("rewriting", ".rewriting.partial"):
+            (self._cache / name).unlink(missing_ok=True)
+        snapshots = self.list_snapshots()
+        named = {found.tree for found in snapshots}
+        named |= {digest for found in snapshots for digest in found.files.values()}
+        for path in (self._cache / "files" / "md5").glob("*/*"):
+            if path.parent.name + path.name not in named:
+                path.unlink()
+        Path(self._pointer).unlink(missing_ok=True)  # it may name a state that is gone
+
+    def _write_tag(self, snapshot: Snapshot) -> None:
+        path = self._path(snapshot.tag)
+        self._tags.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".partial")
+        beside.write_text(json.dumps(snapshot.to_json(), indent=1))
+        beside.replace(path)
 
     def _write_pointer(self, wanted: Snapshot) -> None:
         lines = ["outs:", f"- md5: {wanted.tree}", f"  size: {wanted.size}"]

@@ -25,7 +25,10 @@ _BUSY = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
     KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,  # made a moment ago
+    KafkaError.UNKNOWN_TOPIC_OR_PART,  # made a moment ago, as the next three
+    KafkaError._NOENT,  # noqa: SLF001 (librdkafka's own codes are public)
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 (librdkafka's own codes are public)
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 (librdkafka's own codes are public)
 }
 _LOG = logging.getLogger(__name__)
 

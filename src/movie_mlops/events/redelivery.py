@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from movie_mlops.domain.errors import UnknownEventError
 from movie_mlops.events.base import EventLog, Record, next_positions, parse_position
+from movie_mlops.events.erased import ErasedUsers
 from movie_mlops.events.schemas import DEAD_LETTERS, DeadLetter, Redelivered, decode, encode
 
 GROUP = "redelivery"
@@ -19,12 +20,15 @@ class Replayed:
     left: list[str] = field(default_factory=list)
 
 
-def replay_dead_letters(log: EventLog, group: str | None = None) -> Replayed:
+def replay_dead_letters(
+    log: EventLog, group: str | None = None, erased: ErasedUsers | None = None
+) -> Replayed:
     """Publish the events of all letters that were not put back before, of one group or of all.
 
     Each goes to the topic that it came from, as `redelivered.v1` for the group that wrote the
     letter, which handles it as if it came for the first time; other groups have had it. Killed
-    in between, what is put back twice is a duplicate.
+    in between, what is put back twice is a duplicate. Letters of viewers who were erased after
+    them stay where they are.
 
     Raises:
         EngineUnavailableError: the log does not answer; call again.
@@ -39,7 +43,8 @@ def replay_dead_letters(log: EventLog, group: str | None = None) -> Replayed:
             if not records:
                 break
             for record in records:
-                _put_back(log, record, group, done)
+                if erased is None or not _is_hidden(record, erased):
+                    _put_back(log, record, group, done)
             log.commit(GROUP, next_positions(records))
             offset = records[-1].position.offset + 1
     return done
@@ -55,6 +60,16 @@ def opened(event: Redelivered, record: Record) -> Record:
         event.body.encode(),
         record.published_at,
     )
+
+
+def _is_hidden(record: Record, erased: ErasedUsers) -> bool:
+    try:
+        letter = decode(record)
+    except UnknownEventError:
+        return False
+    if not isinstance(letter, DeadLetter):
+        return False
+    return erased.hides(letter.key, parse_position(letter.position))
 
 
 def _put_back(log: EventLog, record: Record, group: str | None, done: Replayed) -> None:

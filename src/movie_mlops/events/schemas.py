@@ -172,6 +172,13 @@ class Redelivered:
     body: str
 
 
+@dataclass(frozen=True, slots=True, config=_SCHEMA)
+class Erased:
+    """Here stood an event of a viewer who was erased at this time; written by the log alone."""
+
+    at: Time
+
+
 class EventType(NamedTuple):
     """Which topic a type goes to and which field is its key."""
 
@@ -191,6 +198,7 @@ EVENT_TYPES = (
     EventType("loop_transition.v1", LoopTransition, MODEL_LIFECYCLE, "model_name"),
     EventType("batch_predicted.v1", BatchPredicted, RECOMMENDATIONS, "model_name"),
     EventType("dead_letter.v1", DeadLetter, DEAD_LETTERS, "position"),
+    EventType("erased.v1", Erased, USER_EVENTS, "at"),
 )
 _BY_NAME = {kind.name: kind for kind in EVENT_TYPES}
 _BY_STRUCT = {kind.struct: kind for kind in EVENT_TYPES}

@@ -1,8 +1,10 @@
 """Feast behind a few verbs: definitions, apply, materialize, online and historical reads."""
 
+import sqlite3
+import struct
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import chdir, contextmanager, redirect_stdout
+from contextlib import chdir, closing, contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from io import StringIO
@@ -17,7 +19,7 @@ from movie_mlops.domain.errors import (
     FeatureError,
     FeatureViewNotFoundError,
 )
-from movie_mlops.features.views import FEATURE_SERVICES, JOIN_KEYS, VIEWS, Dtype
+from movie_mlops.features.views import FEATURE_SERVICES, JOIN_KEYS, VIEWS, Dtype, EntityName
 
 PROJECT = "movie_mlops"
 REGISTRY = "../var/feast_registry.db"
@@ -120,6 +122,24 @@ class FeatureStore:
             message = f"asked for {len(entities)} rows, the offline store gave {len(found)}"
             raise FeatureError(message)
         return found.sort("asked_row").drop("asked_row")
+
+    def erase(self, entity: EntityName, key: str) -> int:
+        """Take an entity out of the online store (SQLite); how many values it had."""
+        encoded = key.encode()
+        # Feast's serialization 3 ends with the length of the value and the value
+        ending = struct.pack("<I", len(encoded)) + encoded
+        gone = 0
+        if not Path(self._online).is_file():
+            return 0
+        with _translated("erase"), closing(sqlite3.connect(self._online)) as connection:
+            found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            there = {name for (name,) in found.fetchall()}
+            for view in (view for view in VIEWS.values() if view.entity == entity):
+                if (table := f"{PROJECT}_{view.name}") in there:
+                    query = f'DELETE FROM "{table}" WHERE substr(entity_key, ?) = ?'  # noqa: S608 (ours)
+                    gone += connection.execute(query, (-len(ending), ending)).rowcount
+            connection.commit()
+        return gone
 
     def ping(self) -> None:
         """Return when the repository can be opened, else raise EngineUnavailableError."""

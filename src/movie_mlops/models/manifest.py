@@ -118,6 +118,12 @@ def withdraw(serving: Path, model: str, version: str) -> Served:
     return new
 
 
+def replace_all(serving: Path, model: str, entry: Entry) -> None:
+    """Let this entry stand alone in the place of all that the manifest had of this name."""
+    with _changing(serving) as models:
+        models[model] = Served(entry)
+
+
 def roll_back(serving: Path, model: str) -> Served:
     """Make the previous champion champion again; the present one is forgotten here.
 

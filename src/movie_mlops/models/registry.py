@@ -205,11 +205,18 @@ class ModelRegistry:
             ModelVersionNotFoundError: no such model or version.
             ArtifactCorruptError: its bundle is damaged.
         """
-        found = self.get_model_metadata(model_name, version)
         with tempfile.TemporaryDirectory() as folder:
-            local = self._call("download_artifacts", found.run_id, BUNDLE, folder)
-            arrays, card = load_bundle(Path(local))
+            arrays, card = load_bundle(self.fetch_bundle(model_name, version, Path(folder)))
             return load({name: array.copy() for name, array in arrays.items()}, card)
+
+    def fetch_bundle(self, model_name: str, version: str, folder: Path) -> Path:
+        """Copy a version's bundle into `folder`; where it lies then.
+
+        Raises:
+            ModelVersionNotFoundError: no such model or version.
+        """
+        found = self.get_model_metadata(model_name, version)
+        return Path(self._call("download_artifacts", found.run_id, BUNDLE, str(folder)))
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -62,7 +62,8 @@ class RatingTraining:
         del inputs
         report("snapshot of the tables", 0, None)
         snapshot = self.snapshots.current_or_new()
-        films = rated_films(self.lake.read("movies"))
+        with self.snapshots.opened(snapshot) as lake:
+            films = rated_films(lake.read("movies"))
         folder = self._folder(snapshot)
         folder.mkdir(parents=True, exist_ok=True)
         films.write_parquet(folder / "films.parquet")
@@ -133,6 +134,8 @@ class RatingTraining:
         arrays, card = self._create(self.algorithm).fit(rows, ratings, self.seed).artifact()
         card |= {
             "snapshot": snapshot,
+            "snapshot_tree": self.snapshots.get(snapshot).tree,
+            "seed": self.seed,
             "gate": inputs["rating_gate"],
             "metrics": inputs["rating_metrics"],
         }

@@ -90,15 +90,16 @@ class Training:
         del inputs
         report("snapshot of the tables", 0, None)
         snapshot = self.snapshots.current_or_new()
-        positions = self.lake.event_positions(EVENT_TOPIC)
-        interactions = all_interactions(self.lake)
         folder = self.work / snapshot
         folder.mkdir(parents=True, exist_ok=True)
         remove_oldest([path for path in self.work.iterdir() if path != folder], KEPT_WORK)
+        # of the snapshot, not of the tables, which go on: so the version can be built again
+        with self.snapshots.opened(snapshot) as lake:
+            positions = lake.event_positions(EVENT_TOPIC)
+            interactions = all_interactions(lake)
+            films = lake.read("movies").select("movie_id", "genres").sort("movie_id")
         interactions.write_parquet(folder / "interactions.parquet")
-        self.lake.read("movies").select("movie_id", "genres").sort("movie_id").write_parquet(
-            folder / "movies.parquet"
-        )
+        films.write_parquet(folder / "movies.parquet")
         users = interactions.get_column("user_id").n_unique()
         note = f"{len(interactions):,} interactions of {users:,} people, snapshot {snapshot}"
         return {"snapshot": snapshot, "log_positions": positions, "note": note}
@@ -163,6 +164,8 @@ class Training:
             people.advance(Position(EVENT_TOPIC, int(partition), offset - 1))
         card |= {
             "snapshot": inputs["snapshot"],
+            "snapshot_tree": self.snapshots.get(inputs["snapshot"]).tree,
+            "seed": self.seed,
             "log_positions": inputs["log_positions"],
             "gate": inputs["gate"],
             "metrics": inputs["metrics"],

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,14 @@ def write_batch_lists(
     return entry
 
 
+def without_user(
+    arrays: Mapping[str, NDArray[Any]], user_id: str
+) -> tuple[dict[str, NDArray[Any]], int]:
+    """The arrays of a bundle without a user's list, and how many lists were taken out."""
+    kept = arrays["keys"] != np.uint64(_key(user_id))
+    return {name: array[kept] for name, array in arrays.items()}, int((~kept).sum())
+
+
 class BatchLists:
     """Follows the manifest; the arrays stay on disk, mapped, and cost memory only when used."""
 
@@ -87,9 +95,7 @@ class BatchLists:
         gone = set(hidden.tolist())
         pairs = zip(arrays["movie_ids"][at].tolist(), arrays["scores"][at].tolist(), strict=True)
         items = [
-            ScoredMovie(MovieId(film), score)
-            for film, score in pairs
-            if film and film not in gone
+            ScoredMovie(MovieId(film), score) for film, score in pairs if film and film not in gone
         ]
         version, snapshot = self._made_by
         return RecommendationList(user_id, "batch", version, snapshot, tuple(items[:k]))

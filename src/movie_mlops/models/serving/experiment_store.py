@@ -84,6 +84,13 @@ class ExperimentStore:
                 (joined_ms, name),
             )
 
+    def erase(self, subjects: Mapping[str, bytes]) -> int:
+        """Take one subject out of each of these tests; how many there were."""
+        with self._store.changing() as connection:
+            return connection.executemany(
+                "DELETE FROM subjects WHERE experiment = ? AND subject = ?", list(subjects.items())
+            ).rowcount
+
     def shadow_lists(self, version: str) -> int:
         """Lists that this version made unseen."""
         rows = self._store.rows(

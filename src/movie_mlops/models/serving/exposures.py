@@ -248,6 +248,45 @@ def written(store: ExposureStore, since_ms: int) -> Iterator[Written]:
             yield Written(held.request_ids, at_ms, np.array(held.places, np.int64), held.shown)
 
 
+def erase_exposures(store: ExposureStore, user_id: str) -> int:
+    """Take every answer to this user out; how many there were. Again: finds what is left.
+
+    Raises:
+        EngineUnavailableError: the file does not answer.
+    """
+    found = store.rows("SELECT number FROM batches WHERE instr(body, ?) > 0", (user_id.encode(),))
+    return sum(_erase_in_batch(store, number, user_id) for (number,) in found)
+
+
+def _erase_in_batch(store: ExposureStore, number: int, user_id: str) -> int:
+    with store.changing() as connection:  # a short one each: API processes write meanwhile
+        query = "SELECT begin_ms, end_ms, worker, body FROM batches WHERE number = ?"
+        row = connection.execute(query, (number,)).fetchone()
+        left, count, gone = _without_user(row[-1], user_id) if row else (b"", 0, 0)
+        if gone:
+            # delete and insert, not update: the triggers keep the count of records
+            connection.execute("DELETE FROM batches WHERE number = ?", (number,))
+            if count:
+                insert = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?)"
+                connection.execute(insert, (number, *row[:3], count, left))
+    return gone
+
+
+def _without_user(body: bytes, user_id: str) -> tuple[bytes, int, int]:
+    """The batch without the user's answers; how many are left, how many are gone."""
+    held = _decode(body)
+    order: dict[int, int] = {}
+    for place, shown in enumerate(held.shown):
+        if shown.user_id != user_id:
+            order[place] = len(order)
+    rows = zip(held.request_ids, held.after_ms, held.places, strict=True)
+    kept = [(name, after, order[place]) for name, after, place in rows if place in order]
+    request_ids, after_ms, places = zip(*kept, strict=True) if kept else ((), (), ())
+    others = [held.shown[place] for place in order]
+    made = _encode(_Body(held.begin_ms, request_ids, after_ms, places, others))
+    return made, len(kept), len(held.request_ids) - len(kept)
+
+
 def _in_body(body: bytes, request_id: str, user_id: str | None) -> Trace | None:
     held = _decode(body)
     rows = zip(held.request_ids, held.after_ms, held.places, strict=True)

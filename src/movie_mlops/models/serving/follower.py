@@ -10,6 +10,7 @@ from movie_mlops.domain.versions import Alias
 from movie_mlops.events import EventLog
 from movie_mlops.events.base import Place, Position, Positions, Record, next_positions
 from movie_mlops.events.consumer import count_repeat
+from movie_mlops.events.erased import ErasedUsers
 from movie_mlops.events.redelivery import opened
 from movie_mlops.events.schemas import (
     USER_EVENTS,
@@ -52,10 +53,16 @@ class HistoriesFollower:
     """
 
     def __init__(
-        self, histories: Histories, log: EventLog, loader: ModelLoader, serving: Path, group: str
+        self,
+        histories: Histories,
+        log: EventLog,
+        loader: ModelLoader,
+        serving: Path,
+        group: str,
+        erased: ErasedUsers | None = None,
     ) -> None:
         self._histories, self._log, self._loader = histories, log, loader
-        self._serving = serving
+        self._serving, self._erased = serving, erased
         self.group = group
         self._entry: Entry | None = None
         self.problem = ""
@@ -72,6 +79,8 @@ class HistoriesFollower:
             EngineUnavailableError: the log does not answer.
         """
         self._take_snapshot()
+        if self._erased is not None:
+            self._erased.look()
         ends = self._log.end_positions([USER_EVENTS])
         reached = self._histories.reached
         self._log.seek(self.group, {place: reached.get(place, 0) for place in ends})
@@ -171,6 +180,8 @@ class HistoriesFollower:
         self.problem = ""
 
     def _replay(self, fresh: Histories) -> None:
+        if self._erased is not None:
+            self._erased.look()  # an erasure names new histories after it noted who it is
         start = fresh.reached
         for place, until in self._histories.reached.items():
             offset = start.get(place, 0)
@@ -195,5 +206,8 @@ class HistoriesFollower:
             self._lost.inc()
             _LOG.warning("group %s cannot read %s: %r", self.group, record.position, error)
             return
-        if isinstance(event, UserInteractionEvent):
+        if isinstance(event, UserInteractionEvent) and not self._hides(event, record.position):
             histories.apply(to_interaction(event, record.event_id), record.position)
+
+    def _hides(self, event: UserInteractionEvent, position: Position) -> bool:
+        return self._erased is not None and self._erased.hides(event.user_id, position)

@@ -87,6 +87,20 @@ def flat_arrays(names: Sequence[str], ends: Sequence[int], acts: Mapping[str, An
     }
 
 
+def without_user(arrays: Mapping[str, NDArray[Any]], user_id: str) -> tuple[Arrays, int]:
+    """The arrays without a user, and how many of his acts were in them."""
+    known = SnapshotHistories(arrays)
+    names = list(known.rows)
+    if user_id not in known.rows:
+        return dict(arrays), 0
+    gone, row = known.span(user_id), known.rows[user_id]
+    length = gone.stop - gone.start
+    ends = [end - length * (place > row) for place, end in enumerate(known.ends) if place != row]
+    columns = zip(ACT_COLUMNS, known.acts, strict=True)
+    acts = {name: np.delete(column, gone) for name, column in columns}
+    return flat_arrays([name for name in names if name != user_id], ends, acts), length
+
+
 def token_of(event_id: str) -> int:
     """A number that stands for an event id; never 0, which means none."""
     digest = blake2b(event_id.encode(), digest_size=8).digest()

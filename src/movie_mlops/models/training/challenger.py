@@ -9,6 +9,7 @@ from movie_mlops.models.algorithms.base import Arrays, Card
 from movie_mlops.models.bundle import load_bundle, save_bundle
 from movie_mlops.models.manifest import Entry, point, read_manifest
 from movie_mlops.models.registry import ModelRegistry, RunRecord
+from movie_mlops.models.training.provenance import code_version
 
 TWIN = "twin"
 
@@ -23,18 +24,19 @@ def register_challenger(
 ) -> tuple[str, str]:
     """Log the run, make a version of it, write its bundle for serving, point challenger at it.
 
-    The card names algorithm and snapshot; `record.bundle` is where the bundle is made first.
-    `twin` is the bundle of the same recipe fitted without the test rows: it goes along, and is
-    what later challengers are compared with. Killed in between, a version without an alias stays
-    in the registry and nothing is served.
+    The card names algorithm and snapshot, and is told which code this is; `record.bundle` is where
+    the bundle is made first. `twin` is the bundle of the same recipe fitted without the test rows:
+    it goes along, and is what later challengers are compared with. Killed in between, a version
+    without an alias stays in the registry and nothing is served.
 
     Returns:
         Run id and version.
     """
     assert record.bundle is not None  # noqa: S101 (a training run has a model)
     arrays, card = artifact
+    card = {**card, "code": code_version()}
     save_bundle(record.bundle, arrays, card)
-    tags = {"snapshot": card["snapshot"], "algorithm": card["algorithm"]}
+    tags = {key: card[key] for key in ("snapshot", "algorithm", "code")}
     run_id = registry.log_run(model, replace(record, tags={**record.tags, **tags}))
     version = registry.register_model(model, run_id).version
     path = f"{model}/{version}"
