@@ -33,7 +33,7 @@ check: ## format, lint, import contracts, types, generated files, tests
 	@if [ -d frontend/node_modules ]; then cd frontend && npm run --silent check; \
 	 else echo "page checks left out: Node 20 or later is not there"; fi
 
-demo: setup ## the story printed as it happens: sample data, a model, a click that changes a list
+demo: setup ## the whole story as it happens: a click, drift, a better model; two bad ones stay out
 	@$(BIN)/movie-mlops demo
 
 test-fast: ## unit and contract tests only

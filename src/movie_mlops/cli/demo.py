@@ -1,97 +1,54 @@
-"""`demo`: a home of its own, a model, a click that changes a list; printed as it happens."""
+"""`demo`: the story in a fresh home, printed as it happens: a click, drift, a better model."""
 
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
+import secrets
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import click
 
-READY_SECONDS = 180.0
+from movie_mlops.domain.errors import ConfigurationError
 
 
 @click.command()
-@click.option("--home", type=click.Path(path_type=Path), help="Keep the demo's data here.")
-def demo(home: Path | None) -> None:
-    """Sample data, a trained model, a newcomer's first click and the list it changes."""
-    if home is not None:
-        _tell_story(home)
+@click.option("--home", type=click.Path(path_type=Path), help="An empty folder for its data.")
+@click.option("--keep", is_flag=True, help="Leave the temporary home for a look afterwards.")
+@click.option(
+    "--events-url",
+    help="The event log, e.g. kafka://127.0.0.1:9092.  [default: SQLite in the home]",
+)
+def demo(home: Path | None, keep: bool, events_url: str | None) -> None:
+    """From a click to a better model, without a person; then two bad ones that do not get in.
+
+    Everything runs as in `up`: an API process and a worker on a free port, with real pipelines,
+    events and verdicts. Only the people are simulated. Takes under three minutes.
+    """
+    if home is not None or keep:
+        folder = home or Path(tempfile.mkdtemp(prefix="movie-mlops-demo-"))
+        _tell(folder, events_url)
+        click.echo(f"kept: {folder}")
         return
-    with tempfile.TemporaryDirectory(prefix="movie-mlops-demo-") as folder:
-        _tell_story(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="movie-mlops-demo-") as temporary:
+        _tell(Path(temporary), events_url)
 
 
-def _tell_story(home: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "movie_mlops", "up", "--home", str(home), "--port", str(port)]
-    click.secho("1  Collect invented films, simulate people, train, serve", bold=True)
-    with subprocess.Popen(command) as house:  # noqa: S603 (our own interpreter and module)
-        try:
-            _click_and_compare(f"http://127.0.0.1:{port}", house)
-        finally:
-            house.send_signal(signal.SIGTERM)
-            house.wait()
+def _tell(home: Path, events_url: str | None) -> None:
+    from movie_mlops.cli.demo_house import DemoHouse, demo_settings
+    from movie_mlops.cli.demo_story import Story
+    from movie_mlops.settings import turn_off_telemetry
+
+    if (home / "data").exists() or (home / "var").exists():
+        message = f"{home} is not empty: the demo begins from nothing; name another folder"
+        raise ConfigurationError(message)
+    home.mkdir(parents=True, exist_ok=True)
+    turn_off_telemetry()
+    chosen = {} if events_url is None else {"events_url": _own_topics(events_url)}
+    with DemoHouse(demo_settings(home.absolute(), **chosen)) as house:
+        Story(house).tell()
 
 
-def _click_and_compare(url: str, house: "subprocess.Popen[bytes]") -> None:
-    user = f"newcomer-{os.getpid()}"
-    listed = f"{url}/api/v1/recommendations?k=10&lang=en&user_id={user}"
-    before = _wait_for(listed, "newcomer", house)
-    click.secho(f"\n2  A newcomer's list ({before['path']}: nothing is known yet)", bold=True)
-    _print_list(before)
-    chosen = before["items"][3]
-    click.secho(f"\n3  The newcomer likes «{chosen['title']}»", bold=True)
-    event = {"user_id": user, "movie_id": chosen["movie_id"], "interaction_type": "like"}
-    accepted = _call(f"{url}/api/v1/events/user-interaction", event)
-    click.echo(f"   accepted at {accepted['position']}, durable before the answer")
-    after = _call(listed, position=accepted["position"])
-    click.secho(f"\n4  The next list ({after['path']}, no retraining)", bold=True)
-    _print_list(after)
-    old = {item["movie_id"] for item in before["items"]}
-    new = [item for item in after["items"] if item["movie_id"] not in old]
-    click.secho(f"\n   {len(new)} of 10 films are new to the list\n", fg="green")
-    if not new or chosen["movie_id"] in {item["movie_id"] for item in after["items"]}:
-        message = "the list did not change as it should; see the log above"
-        raise click.ClickException(message)
-
-
-def _wait_for(url: str, path: str, house: "subprocess.Popen[bytes]") -> dict[str, Any]:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and house.poll() is None:
-        try:
-            found = _call(url)
-            if found["path"] == path:
-                return found
-        except (urllib.error.URLError, OSError):
-            pass
-        time.sleep(0.3)
-    message = "no model was served in time; `movie-mlops doctor` says what is missing"
-    raise click.ClickException(message)
-
-
-def _call(
-    url: str, body: dict[str, Any] | None = None, position: str | None = None
-) -> dict[str, Any]:
-    data = json.dumps(body).encode() if body is not None else None
-    headers = {"Content-Type": "application/json"}
-    if position is not None:
-        headers["X-Position"] = position
-    request = urllib.request.Request(url, data, headers)  # noqa: S310 (our own loopback URL)
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-        found: dict[str, Any] = json.loads(answer.read())
-    return found
-
-
-def _print_list(found: dict[str, Any]) -> None:
-    for place, item in enumerate(found["items"], 1):
-        click.echo(f"   {place:>2}  {item['title']:<42} {item['reason']['text']}")
+def _own_topics(events_url: str) -> str:
+    """A cluster that others use too gets topics of this demo's own."""
+    scheme, _, rest = events_url.partition("://")
+    if scheme == "kafka" and "/" not in rest:
+        return f"{events_url}/demo-{secrets.token_hex(3)}."
+    return events_url

@@ -46,7 +46,7 @@ _COMMANDS = {
     "quality": ("quality:quality", "What viewers did with each model version's lists."),
     "keys": ("keys:keys", "API keys with scopes and subjects: create, list, revoke."),
     "tmdb-server": ("tmdb_server:tmdb_server", "A local TMDB-compatible server of the sample."),
-    "demo": ("demo:demo", "The story in a minute: a click that changes a list."),
+    "demo": ("demo:demo", "The whole story: click, drift, a better model; two bad ones stay out."),
     "doctor": ("doctor:doctor", "Check this machine and home; say what to do."),
 }
 

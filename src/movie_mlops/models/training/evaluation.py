@@ -195,8 +195,10 @@ def _sums(values: Values, indptr: IntArray) -> Values:
     return sums
 
 
-def bootstrap(values: Values, seed: int = 0, samples: int = BOOTSTRAP_SAMPLES) -> Interval:
-    """Mean with the 95 % percentile interval of means over users drawn with replacement."""
+def bootstrap(
+    values: Values, seed: int = 0, samples: int = BOOTSTRAP_SAMPLES, level: float = 0.95
+) -> Interval:
+    """Mean with the percentile interval of means over users drawn with replacement."""
     if not len(values):
         return Interval(0.0, 0.0, 0.0)
     rng = np.random.default_rng(seed)
@@ -204,15 +206,19 @@ def bootstrap(values: Values, seed: int = 0, samples: int = BOOTSTRAP_SAMPLES) -
     distinct, counts = np.unique(values, return_counts=True)
     drawn = rng.multinomial(len(values), counts / len(values), size=samples)
     means = drawn @ distinct / len(values)
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(np.mean(values)), float(low), float(high))
 
 
 def paired_difference(
-    challenger: Values, champion: Values, seed: int = 0, samples: int = BOOTSTRAP_SAMPLES
+    challenger: Values,
+    champion: Values,
+    seed: int = 0,
+    samples: int = BOOTSTRAP_SAMPLES,
+    level: float = 0.95,
 ) -> Interval:
-    """Mean of challenger minus champion over the same users, with its 95 % interval."""
-    return bootstrap(np.asarray(challenger) - np.asarray(champion), seed, samples)
+    """Mean of challenger minus champion over the same users, with its interval."""
+    return bootstrap(np.asarray(challenger) - np.asarray(champion), seed, samples, level)
 
 
 def beyond_accuracy(

@@ -41,14 +41,21 @@ def gate(
     """Paired bootstrap of `challenger - champion` over the same users or films.
 
     Higher values are better. Passes when the lower 95 % bound of the mean difference is above 0
-    and no segment of at least 30 members has an upper bound below 0. A first version has no
+    and no segment of at least 30 members has an upper bound below 0; those bounds hold at 95 % for
+    all segments together (Bonferroni), else twenty genres would refuse every other good model. A
+    first version has no
     champion to protect: it is compared with the baseline and passes unless clearly worse.
     """
     total = paired_difference(challenger, champion, seed=seed)
-    floors = {
-        name: paired_difference(challenger[members], champion[members], seed=seed)
+    judged = {
+        name: members
         for name, members in segments.items()
         if int(members.sum()) >= SMALLEST_SEGMENT
+    }
+    level = 1 - 0.05 / max(len(judged), 1)
+    floors = {
+        name: paired_difference(challenger[members], champion[members], seed, level=level)
+        for name, members in judged.items()
     }
     if is_first:
         passed = total.high >= 0
