@@ -20,6 +20,7 @@ from movie_mlops.models.serving.history_users import UserHistory
 from movie_mlops.models.serving.model_loader import Load, LoadedModel, ModelLoader, bundle_folder
 from movie_mlops.models.serving.recommender import RecommendationService
 from movie_mlops.models.serving.services import ApiServices
+from movie_mlops.models.serving.trends import DailyViewers
 from movie_mlops.monitoring import metrics
 
 _LOG = logging.getLogger(__name__)
@@ -86,6 +87,11 @@ class _SeenToo:
     """Histories that hide nothing but what was disliked: for lists with films seen before."""
 
     histories: Histories
+
+    @property
+    def trends(self) -> DailyViewers:
+        """As of the histories."""
+        return self.histories.trends
 
     def stamp_of(self, user_id: UserId) -> int:
         """As of the histories."""
