@@ -1,6 +1,7 @@
 """`demo`: the story in a fresh home, printed as it happens: a click, drift, a better model."""
 
 import secrets
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -22,13 +23,12 @@ def demo(home: Path | None, keep: bool, events_url: str | None) -> None:
     Everything runs as in `up`: an API process and a worker on a free port, with real pipelines,
     events and verdicts. Only the people are simulated. Takes under three minutes.
     """
+    folder = home or Path(tempfile.mkdtemp(prefix="movie-mlops-demo-"))
+    _tell(folder, events_url)  # where it fails the folder stays: its logs say why
     if home is not None or keep:
-        folder = home or Path(tempfile.mkdtemp(prefix="movie-mlops-demo-"))
-        _tell(folder, events_url)
         click.echo(f"kept: {folder}")
-        return
-    with tempfile.TemporaryDirectory(prefix="movie-mlops-demo-") as temporary:
-        _tell(Path(temporary), events_url)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tell(home: Path, events_url: str | None) -> None:

@@ -117,8 +117,7 @@ class Story:
         self._chapter("A better model, without a person")
         self._say("[dim]The worker's loop reads the drift event; nobody calls it.[/]")
         self._follow("shadow")
-        people.visit(people.users, act=False)
-        self._follow("canary")
+        self._pass_the_shadow(people)
         self._judge(people)
         self._end_of("champion")
 
@@ -140,8 +139,7 @@ class Story:
         )
         self._run("rollout")
         self._follow("shadow")
-        people.visit(people.users, act=False)
-        self._follow("canary")
+        self._pass_the_shadow(people)
         self._judge(people)
         self._end_of("archived")
         self._house.wait_for("the champion alone", lambda: not self._has_canary())
@@ -186,6 +184,20 @@ class Story:
             time.sleep(0.1)
         message = f"nothing came to the stage {stage}; see {self._house.home / 'var/logs'}"
         raise click.ClickException(message)
+
+    def _pass_the_shadow(self, people: People) -> None:
+        """Let people look until the challenger has made its lists; it takes a moment to load.
+
+        Raises:
+            click.ClickException: it never made enough.
+        """
+        deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+        while "canary" not in self._loop_says():
+            if time.monotonic() > deadline:
+                message = f"nobody left the shadow; see {self._house.home / 'var/logs'}"
+                raise click.ClickException(message)
+            self._house.start()
+            people.visit(people.users, act=False)
 
     def _end_of(self, stage: str) -> None:
         self._follow(stage)
