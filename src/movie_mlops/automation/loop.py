@@ -140,7 +140,7 @@ class Loop:
             self._alerted.clear()
         self._alerted[service] = now
         reason = f"CPU {event.cpu_usage:g} %, memory {event.memory_usage:g} %"
-        alert = ScalingAlert(service, reason, 2, event.timestamp)
+        alert = ScalingAlert(service, reason, event.timestamp)
         self._log.publish(SYSTEM_HEALTH, [encode(alert, f"scaling:{record.event_id}"[:64])])
 
     def look(self, now: datetime) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from movie_mlops.events.base import Place, Record, Standing
 
 WINDOW = 10_000
-"""Offsets of a partition in which an id counts once; 1.3 MB a partition when full."""
+"""Offsets of a partition in which an id counts once."""
 _BITS = 64
 _MASK = (1 << _BITS) - 1
 

@@ -98,11 +98,10 @@ class SystemHealthEvent:
 
 @dataclass(frozen=True, slots=True, config=_SCHEMA)
 class ScalingAlert:
-    """A service is overloaded: whoever scales it should add `replicas_wanted` - present ones."""
+    """A service is overloaded: whoever scales it should add replicas."""
 
     service_name: Name
     reason: Text
-    replicas_wanted: Annotated[int, Field(ge=1)]
     timestamp: Time
 
 
