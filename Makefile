@@ -55,10 +55,12 @@ generate: ## write the generated files anew (.env.template, docs/reference)
 	$(BIN)/python scripts/generate.py
 
 requirements: ## compile the exact pins anew from pyproject.toml
-	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra kafka --extra reports --extra training pyproject.toml -o requirements/base.txt
-	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra kafka --extra reports --extra training --group dev pyproject.toml -c requirements/base.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra kafka --extra reports --extra stack --extra training pyproject.toml -o requirements/base.txt
+	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra kafka --extra reports --extra stack --extra training --group dev pyproject.toml -c requirements/base.txt -o requirements/dev.txt
 	UV_FIND_LINKS="$$($(PYTHON) -m pip config get global.find-links 2>/dev/null)" $(BIN)/uv pip compile -q -p 3.11 --no-annotate --no-header --extra torch pyproject.toml -c requirements/base.txt \
 	 | sed 's/+cpu$$//' | awk -F'==' 'NR == FNR { there[$$1]; next } !($$1 in there)' requirements/base.txt - > requirements/torch.txt
+	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra spark pyproject.toml -c requirements/base.txt \
+	 | awk -F'==' 'NR == FNR { there[$$1]; next } !($$1 in there)' requirements/base.txt - > requirements/spark.txt
 
 clean: ## remove environment and caches; never data/, var/ or .env
 	rm -rf $(VENV) frontend/node_modules frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,6 +10,7 @@ from movie_mlops.settings import Settings
 
 if TYPE_CHECKING:
     from tests.kafka_broker import Broker
+    from tests.redis_server import RedisServer
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -35,3 +36,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Broker"]:
     from tests.kafka_broker import brokers
 
     yield from brokers(tmp_path_factory.mktemp("kafka"))
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator["RedisServer"]:
+    """A real Redis server of this test's own."""
+    from tests.redis_server import redis_servers
+
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    yield from redis_servers(folder)

@@ -1,24 +1,35 @@
-"""The contract of the feature store, on Feast with DuckDB and SQLite; one store for all tests."""
+"""The contract of the feature store on Feast with DuckDB: SQLite, Redis, Feast's own server."""
 
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import pytest
+from tests.redis_server import redis_servers
 
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.tables import INTERACTIONS, MOVIES, PEOPLE
 from movie_mlops.domain.errors import (
+    ConfigurationError,
     EngineUnavailableError,
     EntityNotFoundError,
     FeatureViewNotFoundError,
 )
 from movie_mlops.features.engineering.build import build_features
-from movie_mlops.features.store import FeatureStore, entity_features
+from movie_mlops.features.online import PASSWORD_KEY
+from movie_mlops.features.server import FeatureServer
+from movie_mlops.features.store import FeatureStore, entity_features, materialized_into
 from movie_mlops.features.training_set import build_training_set
 from movie_mlops.features.views import VIEWS
 from movie_mlops.settings import turn_off_telemetry
@@ -61,22 +72,86 @@ def write_tables(lake: Lake) -> pl.DataFrame:
     return acts
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+class Ground(NamedTuple):
+    """A home and how its features are reached."""
+
+    home: Path
+    store: FeatureStore
+    password: str
+
+
+@contextmanager
+def feast_server(home: Path, password: str) -> Iterator[str]:
+    """`feast serve` as a team runs it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    feast = str(Path(sys.executable).parent / "feast")
+    with (home / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [feast, "serve", "-h", "127.0.0.1", "-p", str(port)],
+            cwd=home / "feast_repo", env={**os.environ, PASSWORD_KEY: password},
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    server, deadline = FeatureServer(f"http://127.0.0.1:{port}"), time.monotonic() + 120
+    try:
+        while True:
+            try:
+                server.ping()
+                break
+            except EngineUnavailableError:
+                said = (home / "serve.log").read_text(errors="replace")[-3000:]
+                assert process.poll() is None, said
+                assert time.monotonic() < deadline, said
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.close()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "sqlite",
+        pytest.param("redis", marks=pytest.mark.engine("redis")),
+        pytest.param("server", marks=pytest.mark.engine("redis")),
+    ],
+)
+def ground(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ground]:
     home = tmp_path_factory.mktemp("home")
     (home / "var").mkdir()
     lake = Lake(home / "data")
     write_tables(lake)
     assert set(build_features(lake)) == set(VIEWS)
-    store = FeatureStore(home / "feast_repo")
-    store.apply()
-    store.materialize()
-    return home
+    with ExitStack() as stack:
+        how: tuple[str, str | None] = ("sqlite:../var/online.db", None)
+        if request.param != "sqlite":
+            folder = tmp_path_factory.mktemp("redis")
+            redis = stack.enter_context(contextmanager(redis_servers)(folder))
+            how = (redis.url, redis.password)
+        store = FeatureStore(home / "feast_repo", *how)
+        store.apply()
+        store.materialize()
+        assert materialized_into(home / "feast_repo").read_text() == how[0]
+        if request.param == "server":
+            url = stack.enter_context(feast_server(home, how[1] or ""))
+            store = FeatureStore(home / "feast_repo", *how, url)
+            stack.callback(store.close)
+        yield Ground(home, store, how[1] or "")
 
 
 @pytest.fixture
-def store(home: Path) -> FeatureStore:
-    return FeatureStore(home / "feast_repo")
+def home(ground: Ground) -> Path:
+    return ground.home
+
+
+@pytest.fixture
+def store(ground: Ground) -> FeatureStore:
+    return ground.store
 
 
 def test_online_values_are_the_latest(store: FeatureStore, home: Path) -> None:
@@ -119,9 +194,44 @@ def test_no_later_row_leaks_into_the_training_set(store: FeatureStore, home: Pat
         assert row["rating"] is None  # facts were collected after all these acts
 
 
+def test_an_entity_that_is_erased_is_gone_and_comes_back_with_the_tables(
+    store: FeatureStore, home: Path
+) -> None:
+    names = entity_features("user")
+    before = store.get_entity("user", "2", names)
+    assert store.erase("user", "2") > 0
+    assert store.erase("user", "2") == 0
+    with pytest.raises(EntityNotFoundError):
+        store.get_entity("user", "2", names)
+    assert store.get_entity("user", "1", names)
+    store.materialize()
+    assert store.get_entity("user", "2", names) == before
+
+
+def test_a_later_value_replaces_an_earlier_one_and_never_the_other_way(
+    store: FeatureStore, home: Path
+) -> None:
+    """Fault 33: a late write that is older than what is stored."""
+    path = home / "data" / "features" / "movie_features.parquet"
+    kept = path.read_bytes()
+    old = pl.read_parquet(path)
+    newer, older = (
+        old.with_columns(
+            pl.col("event_timestamp").dt.offset_by(offset), popularity=pl.lit(popularity)
+        )
+        for offset, popularity in (("1ms", 77.0), ("-1h", 55.0))
+    )
+    for rows in (newer, pl.concat([newer, older])):
+        rows.write_parquet(path)
+        store.materialize()
+        row = store.get_entity("movie", 1, ["movie_features:popularity"])
+        assert row["popularity"] == 77.0
+    path.write_bytes(kept)
+
+
 @pytest.mark.slow
-def test_the_guides_commands_and_snippet_work_as_typed(home: Path) -> None:
-    repository = home / "feast_repo"
+@pytest.mark.parametrize("ground", ["sqlite"], indirect=True)
+def test_the_guides_commands_work_as_typed(home: Path) -> None:
     feast = str(Path(sys.executable).parent / "feast")
     for command, expected in (
         (["apply"], ""),
@@ -130,21 +240,32 @@ def test_the_guides_commands_and_snippet_work_as_typed(home: Path) -> None:
         (["feature-services", "list"], "recommendation_v1"),
     ):
         done = subprocess.run(
-            [feast, *command], cwd=repository, capture_output=True, text=True, check=False
+            [feast, *command], cwd=home / "feast_repo", capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         assert expected in done.stdout
-    snippet = """
+
+
+SNIPPET = """
 from feast import FeatureStore
 store = FeatureStore(repo_path='.')
 print(store.get_online_features(
     features=['movie_features:rating','movie_features:popularity','user_features:age','user_features:genre_preference'],
     entity_rows=[{'movie_id':1,'user_id':1},{'movie_id':2,'user_id':1}]).to_df().to_json())
 """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "ground", ["sqlite", pytest.param("redis", marks=pytest.mark.engine("redis"))], indirect=True
+)
+def test_the_guides_snippet_works_as_typed(ground: Ground) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", snippet], cwd=repository, capture_output=True, text=True, check=True
-    )
-    assert '"rating":{"0":6.5,"1":7.0}' in done.stdout
+        [sys.executable, "-c", SNIPPET], cwd=ground.home / "feast_repo",
+        env={**os.environ, PASSWORD_KEY: ground.password},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert '"rating":{"0":6.5,"1":7.0}' in done.stdout, done.stderr
     assert '"age":{"0":36' in done.stdout
 
 
@@ -153,6 +274,23 @@ def test_the_committed_repository_is_what_the_store_writes(tmp_path: Path) -> No
     for name in ("feature_store.yaml", "definitions.py"):
         written = (tmp_path / "feast_repo" / name).read_text()
         assert (ROOT / "feast_repo" / name).read_text() == written
+
+
+def test_the_configuration_follows_the_url_unless_somebody_made_it_his_own(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "feature_store.yaml"
+    FeatureStore(tmp_path).write_repository()
+    FeatureStore(tmp_path, "redis://127.0.0.1:6380/2", "a secret").write_repository()
+    text = path.read_text()
+    assert "connection_string: 127.0.0.1:6380,db=2" in text
+    assert "a secret" not in text
+    assert f"password=${{{PASSWORD_KEY}}}" in text
+    path.write_text("project: mine\n")
+    FeatureStore(tmp_path).write_repository()
+    assert path.read_text() == "project: mine\n"
+    with pytest.raises(ConfigurationError, match="ONLINE_STORE_URL"):
+        FeatureStore(tmp_path, "mongo://x")
 
 
 def test_a_home_without_features_says_so(tmp_path: Path, home: Path) -> None:

@@ -9,7 +9,7 @@ from movie_mlops.automation.loop import GROUP as AUTOMATION
 from movie_mlops.automation.loop import Told
 from movie_mlops.automation.loop_store import LoopStore
 from movie_mlops.automation.rollout import Rollout, Stages
-from movie_mlops.bootstrap.places import erased_folder, online_store_url, tracking_uri
+from movie_mlops.bootstrap.places import erased_folder, online_store_url, secret, tracking_uri
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.versions import DataVersionManager
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER
@@ -53,7 +53,12 @@ class Home:
         self.registry = ModelRegistry(
             tracking_uri(settings), home.absolute() / "var" / "mlflow-artifacts"
         )
-        self.features = FeatureStore(home / "feast_repo", online_store_url(settings))
+        self.features = FeatureStore(
+            home / "feast_repo",
+            online_store_url(settings),
+            secret(settings.online_store_password),
+            settings.feature_server_url,
+        )
         self.loop_store = LoopStore(home / "var" / "loop.db")
         self.rollout = Rollout(
             self.serving,
@@ -120,6 +125,7 @@ class Home:
 
     def close(self) -> None:
         """Close what was opened."""
+        self.features.close()
         for name in ("runner", "log"):
             if name in self.__dict__:
                 getattr(self, name).close()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import IO
 
 import polars as pl
+from pydantic import SecretStr
 
 from movie_mlops.data.lake import Lake
 from movie_mlops.domain.errors import ConfigurationError
@@ -45,8 +46,16 @@ def tracking_uri(settings: Settings) -> str:
 
 
 def online_store_url(settings: Settings) -> str:
-    """Feast's online store as its repository sees it."""
-    return f"sqlite:{settings.path(settings.online_store_url)}"
+    """Feast's online store as its repository, a folder of the home, sees it."""
+    scheme, _, path = settings.online_store_url.partition(":")
+    if scheme != "sqlite" or Path(path).is_absolute():
+        return settings.online_store_url
+    return f"sqlite:../{path}"
+
+
+def secret(value: SecretStr | None) -> str | None:
+    """A secret's text, for the client that needs it."""
+    return None if value is None else value.get_secret_value()
 
 
 _slots: list[IO[str]] = []  # held open: the kernel frees a slot when its process dies

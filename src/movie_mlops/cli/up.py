@@ -153,7 +153,6 @@ class _House:
     def _train_missing(self) -> None:
         """Run what the home lacks, in order: recommender first, so that the page fills early."""
         have = self._champions()
-        home = self._settings.home
         chains = []
         first = [] if self._has_films() else ["data_collection"]
         has_people = not self._settings.source_url.startswith("imdb:")
@@ -162,7 +161,7 @@ class _House:
             first = []
         if "movie_predictor" not in have:
             chains.append([*first, "rating_training", "rollout"])
-        if not (home / "var/online.db").exists() and has_people:
+        if not self._has_features() and has_people:
             chains.append(["feature_engineering"])
         if self._torch_port is not None and "neural_recommender" not in have and has_people:
             chains.append(["neural_training", "rollout"])
@@ -170,6 +169,14 @@ class _House:
             code = self._run_child(["run", "--wait", *chain])
             if code and "data_collection" in chain and not self._has_films():
                 sys.exit(code)  # nothing to serve, and the child has said why
+
+    def _has_features(self) -> bool:
+        """Whether the online store of the settings was the last to be filled."""
+        from movie_mlops.bootstrap.places import online_store_url
+        from movie_mlops.features.store import materialized_into
+
+        note = materialized_into(self._settings.home / "feast_repo")
+        return note.exists() and note.read_text() == online_store_url(self._settings)
 
     def _has_films(self) -> bool:
         lake = self._settings.path(self._settings.lake_url)

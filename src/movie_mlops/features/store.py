@@ -1,10 +1,8 @@
 """Feast behind a few verbs: definitions, apply, materialize, online and historical reads."""
 
-import sqlite3
-import struct
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import chdir, closing, contextmanager, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from io import StringIO
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
 
 from movie_mlops.domain.errors import (
     EngineUnavailableError,
@@ -19,21 +18,23 @@ from movie_mlops.domain.errors import (
     FeatureError,
     FeatureViewNotFoundError,
 )
+from movie_mlops.features.online import PASSWORD_KEY, PROJECT, open_online_store
+from movie_mlops.features.server import FeatureServer
 from movie_mlops.features.views import FEATURE_SERVICES, JOIN_KEYS, VIEWS, Dtype, EntityName
 
-PROJECT = "movie_mlops"
 REGISTRY = "../var/feast_registry.db"
+CONFIGURATION = "feature_store.yaml"
 _BEGINNING = datetime(1970, 1, 2, tzinfo=UTC)
 
+_MARK = "# Feast's configuration, written from the settings; without this line it stays as it is."
 FEATURE_STORE_YAML = f"""\
-# Feast's configuration; paths are relative to this folder.
+{_MARK}
+# Paths are relative to this folder.
 project: {PROJECT}
 provider: local
 registry: {REGISTRY}
 online_store:
-  type: sqlite
-  path: {{online}}
-offline_store:
+{{online}}offline_store:
   type: duckdb
 entity_key_serialization_version: 3
 """
@@ -49,20 +50,31 @@ globals().update(feast_objects())
 class FeatureStore:
     """The feature repository of one home; Feast is imported when first used."""
 
-    def __init__(self, repository: Path, online_store_url: str = "sqlite:../var/online.db") -> None:
+    def __init__(
+        self,
+        repository: Path,
+        online_store_url: str = "sqlite:../var/online.db",
+        password: str | None = None,
+        server_url: str = "",
+    ) -> None:
         self._repository = repository
-        self._online = online_store_url.partition(":")[2]
+        self._url, self._password, self._server_url = online_store_url, password, server_url
+        self._online = open_online_store(repository, online_store_url, password)
 
     def write_repository(self) -> None:
-        """Write configuration and definitions into the repository folder where they are missing."""
+        """Write configuration and definitions into the repository folder.
+
+        The configuration follows the settings unless somebody took its first line away.
+        """
         self._repository.mkdir(parents=True, exist_ok=True)
-        for name, text in (
-            ("feature_store.yaml", FEATURE_STORE_YAML.format(online=self._online)),
-            ("definitions.py", DEFINITIONS_PY),
-        ):
-            path = self._repository / name
-            if not path.exists():
-                path.write_text(text)
+        path = self._repository / CONFIGURATION
+        wanted = FEATURE_STORE_YAML.format(online=self._online.configuration())
+        there = path.read_text() if path.exists() else _MARK
+        if there.startswith(_MARK) and there != wanted:
+            path.write_text(wanted)
+        definitions = self._repository / "definitions.py"
+        if not definitions.exists():
+            definitions.write_text(DEFINITIONS_PY)
 
     def apply(self) -> None:
         """Register entities, views and services; the feature files must be there."""
@@ -75,6 +87,7 @@ class FeatureStore:
         """Bring the latest values into the online store."""
         with _translated("materialize"), chdir(self._repository):  # DuckDB reads from here
             self._feast.materialize(_BEGINNING, datetime.now(UTC) + timedelta(seconds=1))
+        materialized_into(self._repository).write_text(self._url)
 
     def get_online(
         self, features: Sequence[str], entities: Sequence[Mapping[str, Any]]
@@ -88,9 +101,13 @@ class FeatureStore:
         for feature in features:
             check_feature(feature)
         with _translated("read"):
-            found = self._feast.get_online_features(
-                features=list(features), entity_rows=[dict(row) for row in entities]
-            ).to_dict()
+            found = (
+                self._server.get_online(features, entities)
+                if self._server_url
+                else self._feast.get_online_features(
+                    features=list(features), entity_rows=[dict(row) for row in entities]
+                ).to_dict()
+            )
         names = [feature.partition(":")[2] for feature in features]
         return [{name: found[name][row] for name in names} for row in range(len(entities))]
 
@@ -124,36 +141,50 @@ class FeatureStore:
         return found.sort("asked_row").drop("asked_row")
 
     def erase(self, entity: EntityName, key: str) -> int:
-        """Take an entity out of the online store (SQLite); how many values it had."""
-        encoded = key.encode()
-        # Feast's serialization 3 ends with the length of the value and the value
-        ending = struct.pack("<I", len(encoded)) + encoded
-        gone = 0
-        if not Path(self._online).is_file():
-            return 0
-        with _translated("erase"), closing(sqlite3.connect(self._online)) as connection:
-            found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            there = {name for (name,) in found.fetchall()}
-            for view in (view for view in VIEWS.values() if view.entity == entity):
-                if (table := f"{PROJECT}_{view.name}") in there:
-                    query = f'DELETE FROM "{table}" WHERE substr(entity_key, ?) = ?'  # noqa: S608 (ours)
-                    gone += connection.execute(query, (-len(ending), ending)).rowcount
-            connection.commit()
-        return gone
+        """Take an entity out of the online store; how many values it had.
+
+        Raises:
+            EngineUnavailableError: the store does not answer.
+        """
+        views = [view.name for view in VIEWS.values() if view.entity == entity]
+        with _translated("erase"):
+            return self._online.erase(JOIN_KEYS[entity][0], key, views)
 
     def ping(self) -> None:
-        """Return when the repository can be opened, else raise EngineUnavailableError."""
+        """Return when features can be read, else raise EngineUnavailableError."""
+        if self._server_url:
+            self._server.ping()
+            return
         with _translated("open"):
             self._feast.list_feature_views()
+
+    def close(self) -> None:
+        """Close the connections to Feast's server."""
+        if "_server" in self.__dict__:
+            self._server.close()
 
     def _forget(self) -> None:
         self.__dict__.pop("_feast", None)
 
     @cached_property
+    def _server(self) -> FeatureServer:
+        return FeatureServer(self._server_url)
+
+    @cached_property
     def _feast(self) -> Any:
         from feast import FeatureStore as Feast  # noqa: PLC0415 (seconds to import)
+        from feast.repo_config import RepoConfig  # noqa: PLC0415
 
-        return Feast(repo_path=str(self._repository))
+        text = (self._repository / CONFIGURATION).read_text()
+        text = text.replace(f"${{{PASSWORD_KEY}}}", self._password or "")
+        config = RepoConfig(**yaml.safe_load(text))
+        config.repo_path = self._repository
+        return Feast(repo_path=str(self._repository), config=config)
+
+
+def materialized_into(repository: Path) -> Path:
+    """The file that names the online store which was filled last; none: never filled."""
+    return repository.parent / "var" / "online_store"
 
 
 def entity_features(entity: str) -> list[str]:

@@ -1,12 +1,8 @@
-"""Every setting of the house; the defaults are a laptop."""
+"""Every setting of the house: name, type, bounds, meaning; the defaults are a laptop."""
 
-import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
-from dotenv import dotenv_values
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,7 +14,6 @@ from pydantic import (
     model_validator,
 )
 
-from movie_mlops.domain.errors import ConfigurationError
 from movie_mlops.domain.experiments import Experiment
 
 PREFIX = "MOVIE_MLOPS_"
@@ -44,6 +39,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    env: Literal["development", "staging", "production"] = Field(
+        "development",
+        description="Which configs/ENV.yaml of the package stands between `.env` and defaults.",
+    )
     home: Path = Field(Path(), description="Folder that holds data/, var/ and .env of one source.")
 
     source_url: str = Field(
@@ -52,14 +51,31 @@ class Settings(BaseModel):
     )
     lake_url: str = Field("file:data", description="Folder of raw pages and tables.")
     snapshots_url: str = Field("file:var/dvc", description="Cache of the data snapshots (DVC).")
-    online_store_url: str = Field("sqlite:var/online.db", description="Feast's online store.")
+    table_engine_url: str = Field(
+        "duckdb:",
+        description="What computes tables: duckdb: or spark:MASTER, e.g. spark:local[2].",
+    )
+    online_store_url: str = Field(
+        "sqlite:var/online.db",
+        description="Feast's online store: sqlite:PATH or redis://HOST:PORT[/DB].",
+    )
+    online_store_password: SecretStr | None = Field(
+        None, description="Password of the Redis that is the online store."
+    )
+    feature_server_url: str = Field(
+        "", description="Feast's server, e.g. http://127.0.0.1:6566; empty: read the store here."
+    )
     tracking_url: str = Field("sqlite:///var/mlflow.db", description="MLflow: file or server.")
     serving_url: str = Field("file:var/serving", description="Folder of bundles and manifest.")
     events_url: str = Field(
         "sqlite:var/events.db",
         description="The event log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT][/PREFIX].",
     )
-    runner_url: str = Field("inprocess:", description="What runs pipelines.")
+    runner_url: str = Field(
+        "inprocess:", description="What runs pipelines: inprocess: or airflow+http://HOST:PORT."
+    )
+    runner_username: str = Field("admin", description="Airflow's user who starts runs.")
+    runner_password: SecretStr | None = Field(None, description="The password of that user.")
     control_url: str = Field(
         "unix:var/control.sock", description="Where the worker answers for features and registry."
     )
@@ -242,106 +258,3 @@ class Settings(BaseModel):
         """The file or folder that a `scheme:path` URL of this home names."""
         _, _, rest = url.partition(":")
         return (self.home / rest.removeprefix("///")).absolute()
-
-
-def field_key(name: str) -> str:
-    """The environment key that sets a field; TMDB's two names are the guide's own."""
-    return name.upper() if name in ("tmdb_api_key", "tmdb_base_url") else PREFIX + name.upper()
-
-
-def _known(values: Iterable[tuple[str, str | None]], origin: str) -> dict[str, str]:
-    keys = {field_key(name): name for name in Settings.model_fields}
-    found: dict[str, str] = {}
-    for key, value in values:
-        if key in keys and value is not None:
-            found[keys[key]] = value
-        elif key.startswith(PREFIX) and key not in keys:
-            message = f"{key} in {origin} is no setting; `.env.template` lists them all"
-            raise ConfigurationError(message)
-    return found
-
-
-def load_settings(home: Path | None = None, **arguments: Any) -> Settings:
-    """Read settings; priority: arguments, environment, `<home>/.env`, `./.env`, defaults.
-
-    Raises:
-        ConfigurationError: an unknown MOVIE_MLOPS_ key or a value out of range, named.
-    """
-    here = _known(dotenv_values(".env").items(), "./.env")
-    environment = _known(os.environ.items(), "the environment")
-    chosen = Path(home or environment.get("home") or here.get("home") or ".")
-    inside = _known(dotenv_values(chosen / ".env").items(), str(chosen / ".env"))
-    merged: dict[str, Any] = {**here, **inside, **environment, **arguments, "home": chosen}
-    for name, value in merged.items():
-        annotation = str(Settings.model_fields[name].annotation)
-        if name == "api_keys" and isinstance(value, str):
-            merged[name] = _json(field_key(name), value)
-        elif annotation.startswith("tuple") and isinstance(value, str):
-            merged[name] = [part.strip(' "') for part in value.strip("[] ").split(",") if part]
-    try:
-        return Settings(**merged)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else ""
-        key = field_key(field) if field in Settings.model_fields else field
-        message = f"{key or 'settings'}: {first['msg']}"
-        raise ConfigurationError(message) from error
-
-
-def child_environment(settings: Settings) -> dict[str, str]:
-    """The environment of a child process that shall see exactly these settings."""
-    env = dict(os.environ)
-    env[PREFIX + "HOME"] = str(settings.home)
-    for name in settings.model_fields_set - {"home"}:
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            value = value.get_secret_value()
-        if value is not None:
-            env[field_key(name)] = _text(value)
-    return env
-
-
-def _text(value: Any) -> str:
-    """A value as the environment holds it."""
-    if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
-        return json.dumps([each.model_dump() for each in value])
-    return ",".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _json(key: str, text: str) -> Any:
-    try:
-        return json.loads(text or "[]")
-    except ValueError:
-        message = f"{key}: no JSON"
-        raise ConfigurationError(message) from None
-
-
-def env_template() -> str:
-    """The text of `.env.template`: every setting with its meaning and default."""
-    lines = [
-        "# Generated by `make generate`; copy to .env and change what you need.",
-        "# Keys of this project that are not listed here are refused at start.",
-    ]
-    for name, field in Settings.model_fields.items():
-        default = field.default
-        if isinstance(default, tuple):
-            default = ",".join(default)
-        shown = "" if default is None else default
-        lines += ["", f"# {field.description}", f"#{field_key(name)}={shown}"]
-    return "\n".join(lines) + "\n"
-
-
-def turn_off_telemetry() -> None:
-    """Tell the libraries not to call home; a user who set these otherwise is left alone."""
-    for key, value in {
-        "DO_NOT_TRACK": "1",
-        "DVC_NO_ANALYTICS": "1",
-        "FEAST_USAGE": "False",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }.items():
-        os.environ.setdefault(key, value)
-
-
-def lower_priority() -> None:
-    """Let this process give way to serving (idempotent per process)."""
-    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), 10))
