@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -160,7 +161,13 @@ def furnish(settings: Settings) -> None:
 @contextmanager
 def running(settings: Settings, page: Path | None = None) -> Iterator[str]:
     """A real server on a free port of loopback; yields its address."""
-    app = create_app(settings, lambda: api_services(settings), page)
+    with answering(create_app(settings, lambda: api_services(settings), page)) as url:
+        yield url
+
+
+@contextmanager
+def answering(app: Any) -> Iterator[str]:
+    """A real server of an application on a free port of loopback; yields its address."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -1,10 +1,14 @@
-"""The contract of the registry, on MLflow in a file."""
+"""The contract of the registry, on MLflow in a file and on its server on PostgreSQL."""
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from tests.houses import interactions, movies, training
+from tests.stacks import started
 
 from movie_mlops.domain.errors import (
     ArtifactCorruptError,
@@ -21,14 +25,45 @@ from movie_mlops.settings import turn_off_telemetry
 turn_off_telemetry()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("registry")
+class Place(NamedTuple):
+    """Where a registry lies, and where its files are."""
+
+    uri: str
+    folder: Path
+    artifacts: Path
+
+    def open(self) -> ModelRegistry:
+        return ModelRegistry(self.uri, self.artifacts)
+
+    def files(self, run_id: str) -> Path:
+        """What the run left, wherever the engine put its experiment."""
+        (found,) = self.artifacts.glob(f"*/{run_id}/artifacts")
+        return found
+
+
+@pytest.fixture(
+    scope="module", params=["file", pytest.param("server", marks=pytest.mark.engine("mlflow"))]
+)
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("registry")
+    if request.param == "file":
+        yield Place(f"sqlite:///{folder / 'deep' / 'mlflow.db'}", folder, folder / "artifacts")
+        return
+    with started("mlflow") as stack:
+        uri = stack.environment()["MOVIE_MLOPS_TRACKING_URL"]
+        yield Place(uri, folder, stack.home / "var" / "stack" / "mlflow" / "artifacts")
 
 
 @pytest.fixture(scope="module")
-def registry(folder: Path) -> ModelRegistry:
-    return ModelRegistry(f"sqlite:///{folder / 'deep' / 'mlflow.db'}", folder / "artifacts")
+def folder(place: Place) -> Path:
+    return place.folder
+
+
+@pytest.fixture(scope="module")
+def registry(place: Place) -> ModelRegistry:
+    return place.open()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +100,7 @@ def register(registry: ModelRegistry, record: RunRecord, name: str, count: int =
 
 
 def test_a_run_keeps_parameters_metrics_and_files(
-    registry: ModelRegistry, record: RunRecord, folder: Path
+    registry: ModelRegistry, record: RunRecord, place: Place
 ) -> None:
     run_id = registry.log_run("files", record)
     run = registry._client.get_run(run_id)
@@ -73,7 +108,7 @@ def test_a_run_keeps_parameters_metrics_and_files(
     assert run.data.params["seed"] == "42"
     assert run.data.metrics == {"ndcg_at_10": 0.25, "rmse": 0.9}  # no NaN, no @
     assert run.data.tags["snapshot"] == "s1"
-    stored = folder / "artifacts" / "files" / run_id / "artifacts"
+    stored = place.files(run_id)
     assert {path.name for path in stored.iterdir()} == {"bundle", "plots", "evaluation.json"}
     assert (stored / "bundle" / CARD).read_bytes() == (record.bundle / CARD).read_bytes()
     assert (stored / "plots" / "curve.svg").read_text() == "<svg/>"
@@ -190,21 +225,21 @@ def test_changing_what_does_not_exist_is_a_named_error(
 
 
 def test_a_damaged_bundle_is_not_loaded(
-    registry: ModelRegistry, record: RunRecord, name: str, folder: Path
+    registry: ModelRegistry, record: RunRecord, name: str, place: Place
 ) -> None:
     run_id = registry.log_run("damaged", record)
     registry.register_model(name, run_id)
-    card = folder / "artifacts" / "damaged" / run_id / "artifacts" / "bundle" / CARD
+    card = place.files(run_id) / "bundle" / CARD
     card.write_text(card.read_text()[:-20])
     with pytest.raises(ArtifactCorruptError):
         registry.load_model(name)
 
 
-def test_another_object_on_the_same_file_sees_the_same(
-    registry: ModelRegistry, record: RunRecord, name: str, folder: Path
+def test_another_object_on_the_same_engine_sees_the_same(
+    registry: ModelRegistry, record: RunRecord, name: str, place: Place
 ) -> None:
     register(registry, record, name)
-    again = ModelRegistry(f"sqlite:///{folder / 'deep' / 'mlflow.db'}", folder / "artifacts")
+    again = place.open()
     again.ping()
     assert again.get_model_metadata(name).version == "1"
 
@@ -214,3 +249,14 @@ def test_a_tracker_that_cannot_be_opened_is_an_engine_that_is_away(tmp_path: Pat
     broken = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
     with pytest.raises(EngineUnavailableError):
         broken.ping()
+
+
+@pytest.mark.timeout(60)  # by itself the client tries for more than ten minutes
+def test_a_server_that_is_not_there_is_told_soon(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        away = ModelRegistry(f"http://127.0.0.1:{probe.getsockname()[1]}", tmp_path)
+        with pytest.raises(EngineUnavailableError):
+            away.ping()
+        with pytest.raises(EngineUnavailableError):
+            away.list_models()

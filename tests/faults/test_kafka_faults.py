@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -15,7 +16,7 @@ from typing import cast
 import pytest
 from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from tests.kafka_broker import Broker
+from tests.kafka_broker import Broker, find_kafka
 from tests.kafka_mock import OFFSET_COMMIT, PRODUCE, mocked
 
 from movie_mlops.domain.errors import EngineUnavailableError, LogFullError
@@ -424,8 +425,36 @@ def test_a_commit_that_fails_is_told_and_made_up_for(tmp_path: Path) -> None:
         log.close()
 
 
-def test_no_broker_at_all_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault 73."""
+def test_a_log_that_is_opened_before_its_broker_works_when_the_broker_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 73: nobody has to be started first."""
+    home, missing = find_kafka()
+    if home is None:
+        pytest.skip(missing)
+    broker = Broker(home, tmp_path)
     monkeypatch.setattr(kafka_log, "REQUEST_SECONDS", 0.5)
-    with pytest.raises(EngineUnavailableError, match=r"127\.0\.0\.1:1 does not answer"):
-        open_event_log("kafka://127.0.0.1:1", tmp_path, 0)
+    with closing(open_event_log(f"kafka://{broker.servers}", tmp_path, 0)) as log:
+        for ask in (
+            log.ping,
+            lambda: log.end_positions([USER_EVENTS]),
+            lambda: log.publish(USER_EVENTS, [event(1)]),
+        ):
+            with pytest.raises(EngineUnavailableError, match="does not answer"):
+                ask()
+        monkeypatch.undo()
+        broker.start()
+        try:
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    [done] = log.publish(USER_EVENTS, [event(2)])
+                    break
+                except EngineUnavailableError:
+                    assert time.monotonic() < deadline
+            at = done.position
+            [record] = log.read(Place(at.topic, at.partition), at.offset, 1)
+            assert record.event_id == event(2).event_id
+        finally:
+            log.close()
+            broker.kill()

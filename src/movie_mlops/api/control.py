@@ -24,7 +24,7 @@ from movie_mlops.api.schemas.worker import (
     TransitionIn,
 )
 from movie_mlops.bootstrap import Services, build_services
-from movie_mlops.domain.errors import MovieMlopsError
+from movie_mlops.domain.errors import EngineUnavailableError, MovieMlopsError
 from movie_mlops.domain.interactions import parse_user_id
 from movie_mlops.domain.movies import parse_movie_id
 from movie_mlops.domain.versions import STAGE_TO_ALIAS, Alias, ModelVersion
@@ -115,6 +115,8 @@ def _keep_house(services: Services, stop: threading.Event) -> None:
             if time.monotonic() - trimmed_at > _TRIM_SECONDS:
                 services.trim_log(datetime.now(UTC))
                 trimmed_at = time.monotonic()
+        except EngineUnavailableError as error:
+            _LOG.warning("housekeeping waits: %s", error)
         except Exception:  # noqa: BLE001 (it is tried again)
             _LOG.exception("housekeeping failed")
 

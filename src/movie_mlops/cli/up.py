@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 QUICK_TRAINING = '{"candidates": ["sequence_linear"]}'
 """The first model comes in seconds; the next training chooses among all candidates."""
 READY_SECONDS = 60.0
+AGAIN_SECONDS = 20.0
+EXIT_ENGINE_AWAY = 5  # as the table in cli/main.py says
 
 
 @click.command()
@@ -114,9 +116,7 @@ class _House:
             self._keep_alive()
             self._wait_ready()
             self._announce("serving" if self._champions() else "serving; training the first model")
-            self._train_missing()
-            if not self._stopping.is_set():
-                self._announce("ready")
+            self._train_until_there()
             while not self._stopping.wait(0.5):
                 self._keep_alive()
         finally:
@@ -150,8 +150,22 @@ class _House:
         for server in self._servers:
             server.keep_alive()
 
-    def _train_missing(self) -> None:
-        """Run what the home lacks, in order: recommender first, so that the page fills early."""
+    def _train_until_there(self) -> None:
+        """Train what is missing; an engine that is not there yet is waited for."""
+        while self._train_missing() and not self._stopping.is_set():
+            self._announce(f"waiting for an engine; trying again in {AGAIN_SECONDS:.0f} s")
+            again = time.monotonic() + AGAIN_SECONDS
+            while time.monotonic() < again and not self._stopping.wait(0.5):
+                self._keep_alive()
+        if not self._stopping.is_set():
+            self._announce("ready")
+
+    def _train_missing(self) -> bool:
+        """Run what the home lacks, in order: recommender first, so that the page fills early.
+
+        Returns:
+            Whether an engine did not answer, so that it is worth trying again.
+        """
         have = self._champions()
         chains = []
         first = [] if self._has_films() else ["data_collection"]
@@ -165,10 +179,13 @@ class _House:
             chains.append(["feature_engineering"])
         if self._torch_port is not None and "neural_recommender" not in have and has_people:
             chains.append(["neural_training", "rollout"])
+        codes = []
         for chain in chains:
             code = self._run_child(["run", "--wait", *chain])
+            codes.append(code)
             if code and "data_collection" in chain and not self._has_films():
                 sys.exit(code)  # nothing to serve, and the child has said why
+        return EXIT_ENGINE_AWAY in codes
 
     def _has_features(self) -> bool:
         """Whether the online store of the settings was the last to be filled."""
@@ -212,7 +229,7 @@ class _House:
         while time.monotonic() < deadline and not self._stopping.is_set():
             self._keep_alive()
             try:
-                with urllib.request.urlopen(f"{self._url}/health", timeout=2) as answer:  # noqa: S310 (our own loopback URL)
+                with urllib.request.urlopen(f"{self._url}/v2/health/live", timeout=2) as answer:  # noqa: S310 (our own loopback URL)
                     if answer.status == 200:
                         return
             except (urllib.error.URLError, OSError):

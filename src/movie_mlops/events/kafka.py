@@ -1,5 +1,6 @@
 """The event log on Apache Kafka 4: idempotent producer, consumer groups of KIP-848."""
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -28,7 +29,9 @@ from movie_mlops.events.kafka_producer import Sender
 from movie_mlops.events.kafka_reader import REQUEST_SECONDS, Cluster, Reader
 from movie_mlops.events.repeats import Repeats
 
-_PING_SECONDS = 2.0
+_PING_SECONDS = 1.0
+_TOPICS_SECONDS = 1.0
+_LOG = logging.getLogger(__name__)
 
 
 class KafkaEventLog:
@@ -41,6 +44,7 @@ class KafkaEventLog:
     - Ids are not looked up when publishing (only within one call); `events/repeats.py` says what
       readers notice. An id belongs to its key: the same id under another key lies in another
       partition and is another event.
+    - It may be opened before its brokers are there: until then the calls say that none answers.
     - What waits to be sent is bounded (`MOST_WAITING` events); more are a `LogFullError`.
     """
 
@@ -51,9 +55,13 @@ class KafkaEventLog:
         self._reader = Reader(self._cluster)
         self._read_lock, self._repeats = threading.Lock(), Repeats(self._reader.fetch)
         self._admin = AdminClient(self._cluster.config())
-        with self._cluster.asked():
+        self._closed = threading.Event()
+        self._misfit: ConfigurationError | None = None
+        try:
             self._make_topics()
-        self._closed = False
+        except EngineUnavailableError as error:
+            _LOG.warning("%s; it is asked for its topics until it does", error)
+            threading.Thread(target=self._await_topics, name="kafka-topics", daemon=True).start()
         self._sender = Sender(self._cluster, self._topics)
 
     def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Published]:
@@ -139,16 +147,18 @@ class KafkaEventLog:
     def close(self) -> None:
         """Send what is waiting, leave the groups, then refuse; see the port."""
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 return
-            self._closed = True
+            self._closed.set()
         self._sender.close()
         for member in self._members.values():
             member.close()
         self._reader.close()
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._misfit is not None:
+            raise self._misfit
+        if self._closed.is_set():
             message = f"the event log on Kafka at {self._cluster.servers} is closed"
             raise EngineUnavailableError(message)
 
@@ -204,7 +214,23 @@ class KafkaEventLog:
             for partition, answer in answers.items()
         }
 
+    def _await_topics(self) -> None:
+        while not self._closed.wait(_TOPICS_SECONDS):
+            try:
+                return self._make_topics()
+            except EngineUnavailableError:
+                continue
+            except ConfigurationError as error:
+                _LOG.error("%s", error)
+                self._misfit = error
+                return None
+        return None
+
     def _make_topics(self) -> None:
+        with self._cluster.asked():
+            self._make_missing()
+
+    def _make_missing(self) -> None:
         there = self._admin.list_topics(timeout=REQUEST_SECONDS).topics
         for topic, partitions in self._topics.items():
             found = there.get(self._cluster.name(topic))

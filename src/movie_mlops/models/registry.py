@@ -49,6 +49,8 @@ class ModelRegistry:
 
         if self._uri.startswith("sqlite:///"):
             Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        else:
+            _bound_waiting()
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
         try:
             return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
@@ -251,6 +253,22 @@ class ModelRegistry:
             return getattr(self._client, method)(*arguments, **named)
         except MlflowException as error:
             raise _translated(error) from error
+        except OSError as error:  # of requests, where files go to and from a server
+            message = f"the registry {self._uri} does not answer: {str(error).splitlines()[0]}"
+            raise EngineUnavailableError(message) from error
+
+
+def _bound_waiting() -> None:
+    """MLflow's client tries a server that is away seven times, two minutes each; ours twice."""
+    from mlflow import environment_variables as known  # noqa: PLC0415 (seconds to import)
+
+    for variable, value in (
+        (known.MLFLOW_HTTP_REQUEST_MAX_RETRIES, 1),
+        (known.MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR, 1),
+        (known.MLFLOW_HTTP_REQUEST_TIMEOUT, 10),
+    ):
+        if not variable.is_set():
+            variable.set(value)
 
 
 def _translated(error: Any) -> Exception:

@@ -116,10 +116,13 @@ async def _parts(services: ApiServices, worker: WorkerClient) -> dict[str, PartH
         "catalogue": lambda: _catalogue(services),
         "recommender": lambda: _model(services, MOVIE_RECOMMENDER),
         "rating_model": lambda: _model(services, MOVIE_PREDICTOR),
-        "histories": lambda: _histories(services),
         "worker": await _worker(worker),
     }
-    return await asyncio.to_thread(run_probes, probes)
+    parts = await asyncio.to_thread(run_probes, probes)
+    if parts["event_log"].state == "ok":  # else each question to it would wait once more
+        behind = {"histories": lambda: _histories(services)}
+        return parts | await asyncio.to_thread(run_probes, behind)
+    return parts | {"histories": PartHealth("degraded", "wait for the event log", 0.0)}
 
 
 def _log(services: ApiServices) -> str:

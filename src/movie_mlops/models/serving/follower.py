@@ -66,6 +66,7 @@ class HistoriesFollower:
         self.group = group
         self._entry: Entry | None = None
         self.problem = ""
+        self._caught_up = False
         self._uncommitted: dict[Place, int] = {}
         self._committed_at = time.monotonic()
         self._lost = metrics.DEAD_LETTERS.labels(USER_EVENTS, group)
@@ -85,17 +86,24 @@ class HistoriesFollower:
         reached = self._histories.reached
         self._log.seek(self.group, {place: reached.get(place, 0) for place in ends})
         heard_at = time.monotonic()
-        while self._is_behind(ends):
+        while self._is_behind(ends) and not self._stop.is_set():
             if self._read_on(wait_seconds=0.1):
                 heard_at = time.monotonic()
             elif time.monotonic() - heard_at > _SILENT_SECONDS:
                 self._tick_off_expired(ends)
                 heard_at = time.monotonic()
         self._commit()
+        self._caught_up = True
 
     def start(self) -> None:
-        """Catch up, then follow in a thread of its own until `stop`."""
-        self.catch_up()
+        """Catch up, then follow in a thread of its own until `stop`.
+
+        Where the log does not answer, lists are made from the named histories until it does.
+        """
+        try:
+            self.catch_up()
+        except EngineUnavailableError as error:
+            _LOG.warning("histories are those of the last snapshot: %s", error)
         self._thread.start()
 
     def stop(self) -> None:
@@ -113,6 +121,8 @@ class HistoriesFollower:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
+                if not self._caught_up:
+                    self.catch_up()
                 self._take_snapshot()
                 if self._read_on() < _BATCH:
                     self._stop.wait(_LOOK_SECONDS)
