@@ -7,12 +7,13 @@ DATA ?=
 HOME_DIR ?=
 TORCH ?=
 WORKERS ?= 1
+ENGINES ?= embedded
 BIN := $(VENV)/bin
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 UP_FLAGS := --port $(PORT) --workers $(WORKERS) $(if $(TORCH),--torch) $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--data "$(DATA)") $(if $(HOME_DIR),--home "$(HOME_DIR)")
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check demo setup setup-dev browser test-fast test-engines generate requirements clean clean-home
+.PHONY: help up test check demo setup setup-dev setup-engines browser test-fast test-engines generate requirements clean clean-home
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,13 +34,13 @@ check: ## format, lint, import contracts, types, generated files, tests
 	@if [ -d frontend/node_modules ]; then cd frontend && npm run --silent check; \
 	 else echo "page checks left out: Node 20 or later is not there"; fi
 
-demo: setup ## the whole story as it happens: a click, drift, a better model; two bad ones stay out
-	@$(BIN)/movie-mlops demo
+demo: setup $(if $(filter real,$(ENGINES)),setup-engines) ## the whole story: a click, drift, a better model; two bad ones stay out; ENGINES=real
+	@$(BIN)/movie-mlops demo --engines $(ENGINES)
 
 test-fast: ## unit and contract tests only
 	$(BIN)/pytest $(PARALLEL) tests/unit tests/contracts -m "not slow and not engine"
 
-test-engines: setup-dev ## the slow tests and those that need an engine, which they install or start
+test-engines: setup-dev setup-engines ## the slow tests and those that need an engine, which they install or start
 	$(BIN)/pytest -m "slow or engine"
 
 setup:
@@ -47,6 +48,10 @@ setup:
 
 setup-dev:
 	@$(PYTHON) scripts/setup_env.py --venv $(VENV) --dev --torch
+
+setup-engines:
+	@$(PYTHON) scripts/setup_env.py --venv $(VENV) --airflow --spark
+	@sh scripts/install_engines.sh
 
 browser:
 	@sh scripts/install_browser.sh
@@ -61,6 +66,7 @@ requirements: ## compile the exact pins anew from pyproject.toml
 	 | sed 's/+cpu$$//' | awk -F'==' 'NR == FNR { there[$$1]; next } !($$1 in there)' requirements/base.txt - > requirements/torch.txt
 	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header --extra spark pyproject.toml -c requirements/base.txt \
 	 | awk -F'==' 'NR == FNR { there[$$1]; next } !($$1 in there)' requirements/base.txt - > requirements/spark.txt
+	$(BIN)/uv pip compile -q --universal -p 3.11 --no-annotate --no-header requirements/airflow.in -o requirements/airflow.txt
 
 clean: ## remove environment and caches; never data/, var/ or .env
 	rm -rf $(VENV) frontend/node_modules frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,6 +88,18 @@ def python_environment(venv: Path, requirements: Sequence[Path]) -> None:
     call(uv, "pip", "install", "--python", str(python), "--no-deps", "-e", str(ROOT))
 
 
+def airflow_environment(venv: Path, airflow: Path, pins: Path) -> None:
+    """Create Airflow's own environment: its exact pins, and of ours only `orchestration`."""
+    python, uv = airflow / "bin" / "python", str(venv / "bin" / "uv")
+    if not python.exists():
+        call(uv, "venv", "--python", str(venv / "bin" / "python"), str(airflow))
+    call(uv, "pip", "install", "--python", str(python), "-r", str(pins))
+    ours = next(airflow.glob("lib/python3*/site-packages")) / "movie_mlops" / "orchestration"
+    ours.parent.mkdir(exist_ok=True)
+    ours.unlink(missing_ok=True)
+    ours.symlink_to(ROOT / "src" / "movie_mlops" / "orchestration")
+
+
 def node_version() -> int:
     """Node's major version, 0 when Node or npm is missing."""
     if not (shutil.which("node") and shutil.which("npm")):
@@ -103,20 +116,26 @@ def page() -> None:
 
 
 def main() -> None:
-    """Command line: --dev adds the tools of `make check`, --torch the networks."""
+    """Command line: --dev adds the tools of `make check`; the others those engines."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dev", action="store_true", help="also install what `make check` needs")
     parser.add_argument(
         "--venv", type=Path, default=ROOT / ".venv", help="where the environment goes"
     )
     parser.add_argument("--torch", action="store_true", help="also install PyTorch")
+    parser.add_argument("--spark", action="store_true", help="also install Spark")
+    parser.add_argument(
+        "--airflow", action="store_true", help="also make Airflow's environment, VENV-airflow"
+    )
     parser.add_argument("--no-page", action="store_true", help="do not build the page")
     args = parser.parse_args()
     if sys.version_info < (3, 11):  # noqa: UP036 (an older interpreter is what this line is for)
         sys.exit("setup: Python 3.11 or later is needed; set PYTHON=python3.12, say, and try again")
     venv = args.venv.resolve()
-    total = 2
-    kinds = {kind for kind in ("dev", "torch") if getattr(args, kind)}
+    airflow = venv.parent / f"{venv.name}-airflow"
+    has_airflow = args.airflow or airflow.exists()  # what was asked for once stays
+    total = 2 + has_airflow
+    kinds = {kind for kind in ("dev", "spark", "torch") if getattr(args, kind)}
     stamp = venv / "stamps" / "python"
     if stamp.exists():  # what was asked for once stays
         kinds |= set(stamp.read_text().partition(" ")[2].split())
@@ -125,12 +144,17 @@ def main() -> None:
     mark = " ".join([fingerprint(*pins, ROOT / "pyproject.toml"), *sorted(kinds)])
     name = f"Python packages ({', '.join(['base', *sorted(kinds)])})"
     step(1, total, name, stamp, mark, lambda: python_environment(venv, pins))
+    if has_airflow:
+        pin = ROOT / "requirements" / "airflow.txt"
+        made = airflow / "stamps" / "python"
+        work = partial(airflow_environment, venv, airflow, pin)
+        step(2, total, "Airflow's own packages", made, fingerprint(pin), work)
     if args.no_page:
         return
     if node_version() < 20:
         print(
-            f"[2/{total}] page: left out, Node 20 or later is not there; the API runs without it. "
-            "To get the page install Node and run `make up` again",
+            f"[{total}/{total}] page: left out, Node 20 or later is not there; "
+            "the API runs without it. To get the page install Node and run `make up` again",
             flush=True,
         )
         return
@@ -139,7 +163,7 @@ def main() -> None:
         for p in (ROOT / "frontend").rglob("*")
         if p.is_file() and not {"node_modules", "dist"} & set(p.relative_to(ROOT).parts)
     ]
-    step(2, total, "page", ROOT / "frontend" / "dist" / ".stamp", fingerprint(*sources), page)
+    step(total, total, "page", ROOT / "frontend" / "dist" / ".stamp", fingerprint(*sources), page)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 from movie_mlops.settings import Settings
 
 if TYPE_CHECKING:
+    from tests.airflow_house import AirflowHouse
     from tests.kafka_broker import Broker
     from tests.redis_server import RedisServer
 
@@ -46,3 +47,11 @@ def redis_server(tmp_path: Path) -> Iterator["RedisServer"]:
     folder = tmp_path / "redis"
     folder.mkdir()
     yield from redis_servers(folder)
+
+
+@pytest.fixture(scope="session")
+def airflow() -> Iterator["AirflowHouse"]:
+    """A real Airflow for all tests of this process, whose home a test may fill."""
+    from tests.airflow_house import airflow_houses
+
+    yield from airflow_houses()

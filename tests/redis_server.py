@@ -33,7 +33,7 @@ class RedisServer:
 
     def client(self) -> "Redis":
         """A client that waits for nothing."""
-        return Redis("127.0.0.1", self.port, password=self.password, socket_timeout=5, retry=None)
+        return Redis("127.0.0.1", self.port, password=self.password, socket_timeout=5)
 
     def start(self, *more: str) -> None:
         """Start and wait until it answers."""

@@ -1,6 +1,7 @@
 """Faults 22 and 66: one account, or many of them in one hour, move little and not for long."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -8,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from movie_mlops.data.engine import open_table_engine
 from movie_mlops.data.tables import INTERACTIONS
 from movie_mlops.domain.interactions import Interaction, InteractionType, UserId
 from movie_mlops.domain.movies import MovieId
-from movie_mlops.features.engineering.interaction_features import build_movie_activity
+from movie_mlops.features.engineering.interaction_features import MOVIE_ACTIVITY
 from movie_mlops.models.serving.histories import Histories
 from movie_mlops.models.serving.online_popularity import (
     FEWEST_VIEWERS,
@@ -115,22 +117,28 @@ def table(rows: list[tuple[str, int, str, float | None]]) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def test_a_rating_bomb_counts_as_one_vote() -> None:
+def build_movie_activity(interactions: pl.DataFrame, spill: Path) -> pl.DataFrame:
+    with open_table_engine("duckdb:", spill).open() as tables:
+        tables.read("interactions", interactions)
+        return tables.frame(MOVIE_ACTIVITY).sort("event_timestamp")
+
+
+def test_a_rating_bomb_counts_as_one_vote(tmp_path: Path) -> None:
     honest = [(f"p{number}", 1, "rating", 4.0) for number in range(9)]
     bomb = [("bomber", 1, "rating", 0.5)] * 1_000
-    last = build_movie_activity(table([*honest, *bomb])).row(-1, named=True)
+    last = build_movie_activity(table([*honest, *bomb]), tmp_path).row(-1, named=True)
     assert last["mean_user_rating"] == pytest.approx((9 * 4.0 + 0.5) / 10)
     assert last["watch_count"] == 9
 
 
-def test_a_person_who_thinks_again_has_one_vote() -> None:
+def test_a_person_who_thinks_again_has_one_vote(tmp_path: Path) -> None:
     rows = [
         ("a", 1, "rating", 1.0),
         ("b", 1, "rating", 3.0),
         ("a", 1, "watch", None),
         ("a", 1, "rating", 5.0),
     ]
-    found = build_movie_activity(table(rows))
+    found = build_movie_activity(table(rows), tmp_path)
     assert found["mean_user_rating"].to_list() == [1.0, 2.0, 2.0, 4.0]
     assert found["watch_count"].to_list() == [0, 1, 2, 2]
 

@@ -18,7 +18,6 @@ from movie_mlops.data.processors.tastes import simulate_interactions
 from movie_mlops.data.tables import PEOPLE
 from movie_mlops.features import views
 from movie_mlops.features.engineering import build
-from movie_mlops.features.engineering.movie_features import build_movie_features
 from movie_mlops.features.store import FeatureStore
 from movie_mlops.features.views import Feature, View
 from movie_mlops.models.algorithms import create
@@ -141,11 +140,8 @@ def one_more(monkeypatch: pytest.MonkeyPatch) -> None:
     new = View(old.name, old.entity, 2, old.description, (*old.features, feature))
     monkeypatch.setitem(views.VIEWS, "movie_features", new)
 
-    def with_decade(table: pl.DataFrame, collected_at: datetime) -> pl.DataFrame:
-        frame = build_movie_features(table, collected_at)
-        return frame.with_columns(decade=pl.col("year") // 10 * 10)
-
-    monkeypatch.setattr(build, "build_movie_features", with_decade)
+    with_decade = build.QUERIES[old.name].replace("year,", "year, year // 10 * 10 AS decade,")
+    monkeypatch.setitem(build.QUERIES, old.name, with_decade)
 
 
 @pytest.mark.slow  # Feast takes its time

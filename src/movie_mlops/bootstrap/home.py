@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from movie_mlops.automation.handlers import GROUP, LakeWriter
 from movie_mlops.automation.loop import GROUP as AUTOMATION
@@ -10,6 +11,7 @@ from movie_mlops.automation.loop import Told
 from movie_mlops.automation.loop_store import LoopStore
 from movie_mlops.automation.rollout import Rollout, Stages
 from movie_mlops.bootstrap.places import erased_folder, online_store_url, secret, tracking_uri
+from movie_mlops.data.engine import TableEngine, open_table_engine
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.versions import DataVersionManager
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER
@@ -34,11 +36,15 @@ from movie_mlops.models.bundle import CARD
 from movie_mlops.models.manifest import Entry, TrialStage, read_manifest
 from movie_mlops.models.registry import ModelRegistry
 from movie_mlops.models.serving.follower import HISTORIES
-from movie_mlops.orchestration import InProcessRunner, open_runner
+from movie_mlops.orchestration import open_local_runner, open_runner
+from movie_mlops.orchestration.base import PipelineRunner
 from movie_mlops.settings import (
     Settings,
     child_environment,
 )
+
+if TYPE_CHECKING:
+    from movie_mlops.orchestration import InProcessRunner
 
 
 class Home:
@@ -49,7 +55,7 @@ class Home:
         home, path = settings.home, settings.path
         self.serving = path(settings.serving_url)
         self.erased = ErasedUsers(erased_folder(settings))
-        self.lake = Lake(path(settings.lake_url), self.erased.knows)
+        self.lake = Lake(path(settings.lake_url), self.erased.knows, lambda: self.table_engine)
         self.registry = ModelRegistry(
             tracking_uri(settings), home.absolute() / "var" / "mlflow-artifacts"
         )
@@ -72,16 +78,30 @@ class Home:
         self.tuned = home / "var" / "tuned"
 
     @cached_property
+    def table_engine(self) -> TableEngine:
+        """What computes tables; Spark starts with the first of them."""
+        return open_table_engine(self.settings.table_engine_url, self.lake.spill)
+
+    @cached_property
     def log(self) -> EventLog:
         """The event log."""
         limit = self.settings.event_log_max_bytes
         return open_event_log(self.settings.events_url, self.settings.home, limit)
 
     @cached_property
-    def runner(self) -> InProcessRunner:
-        """What runs pipelines."""
+    def runner(self) -> PipelineRunner:
+        """What runs pipelines, for this home."""
+        settings = self.settings
+        password = secret(settings.runner_password)
+        return open_runner(
+            settings.runner_url, self.local_runner, settings.runner_username, password
+        )
+
+    @cached_property
+    def local_runner(self) -> "InProcessRunner":
+        """What executes steps in this process, whatever runs pipelines."""
         runs = self.settings.home / "var" / "runs"
-        return open_runner(self.settings.runner_url, runs, child_environment(self.settings))
+        return open_local_runner(runs, child_environment(self.settings))
 
     @cached_property
     def snapshots(self) -> DataVersionManager:
@@ -126,7 +146,7 @@ class Home:
     def close(self) -> None:
         """Close what was opened."""
         self.features.close()
-        for name in ("runner", "log"):
+        for name in ("runner", "log", "table_engine"):
             if name in self.__dict__:
                 getattr(self, name).close()
 

@@ -12,7 +12,7 @@ from movie_mlops.bootstrap.places import (
 from movie_mlops.data.crawlers import open_crawler
 from movie_mlops.domain.errors import ConfigurationError, UnknownPipelineError
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER, NEURAL_RECOMMENDER
-from movie_mlops.models.algorithms import BOUNDED_BY_MEMORY
+from movie_mlops.models.algorithms import BOUNDED_BY_MEMORY, create
 from movie_mlops.models.training.selection import Limits
 from movie_mlops.models.training.tuning import read_tuned
 from movie_mlops.orchestration.base import Pipeline
@@ -65,7 +65,7 @@ def _data_collection(home: Home) -> Pipeline:
 def _feature_engineering(home: Home) -> Pipeline:
     from movie_mlops.pipelines.feature_engineering import FeatureEngineering
 
-    return FeatureEngineering(home.lake, home.features).pipeline()
+    return FeatureEngineering(home.lake, home.features, home.table_engine).pipeline()
 
 
 def _training(home: Home, model: str = MOVIE_RECOMMENDER) -> Pipeline:
@@ -85,6 +85,7 @@ def _training(home: Home, model: str = MOVIE_RECOMMENDER) -> Pipeline:
         history_length=settings.history_length,
         seed=settings.seed,
         bootstrap_samples=settings.promotion_samples,
+        create=_creator(home),
     ).pipeline()
 
 
@@ -159,6 +160,15 @@ def tuning(home: Home) -> "Tuning":
         fixed=partial(_memory_of, home),
         seed=settings.seed,
     )
+
+
+def _creator(home: Home) -> Callable[..., Any]:
+    """What makes algorithms: those that the table engine can fit are fitted there."""
+    if not home.settings.table_engine_url.startswith("spark:"):
+        return create
+    from movie_mlops.models.training.spark_als import create_on
+
+    return partial(create_on, home.table_engine)
 
 
 def _limits(home: Home) -> Limits:

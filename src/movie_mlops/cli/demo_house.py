@@ -12,36 +12,40 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from movie_mlops.cli.children import Child, bind, stop_all
-from movie_mlops.orchestration.base import Report, StepRun
+from movie_mlops.orchestration.base import PipelineRun, Report, StepRun
+from movie_mlops.orchestration.shapes import SHAPES
 from movie_mlops.settings import Settings, child_environment, load_settings
 
 if TYPE_CHECKING:
-    from movie_mlops.bootstrap import Services
+    pass
 
 LONGEST_WAIT_SECONDS = 120.0
 
 
+SMALL: dict[str, Any] = {
+    "source_url": "sample:",
+    "sample_films": 800,
+    "sample_people": 400,
+    "sample_watches_per_person": 30,
+    "candidate_algorithms": ("sequence_linear", "popularity"),
+    "promotion_samples": 300,
+    "rollout_mode": "staged",
+    "shadow_stage_share": 1.0,
+    "shadow_stage_lists": 200,
+    "canary_share": 0.5,
+    "canary_attribution_minutes": 0.05,
+    "writes_per_minute": 1_000_000,
+    "writes_burst": 1_000_000,
+    "drift_features": ("genre", "popularity", "era", "rating"),
+    "host": "127.0.0.1",
+    "port": 0,
+}
+"""A small home in which every stage takes seconds; what is not named is as everywhere."""
+
+
 def demo_settings(home: Path, **more: Any) -> Settings:
-    """A small home in which every stage takes seconds; what is not named is as everywhere."""
-    small = {
-        "source_url": "sample:",
-        "sample_films": 800,
-        "sample_people": 400,
-        "sample_watches_per_person": 30,
-        "candidate_algorithms": ("sequence_linear",),
-        "promotion_samples": 300,
-        "rollout_mode": "staged",
-        "shadow_stage_share": 1.0,
-        "shadow_stage_lists": 200,
-        "canary_share": 0.5,
-        "canary_attribution_minutes": 0.05,
-        "writes_per_minute": 1_000_000,
-        "writes_burst": 1_000_000,
-        "drift_features": ("genre", "popularity", "era", "rating"),
-        "host": "127.0.0.1",
-        "port": 0,
-    }
-    return load_settings(home, **{**small, **more})
+    """The settings of a demo's home."""
+    return load_settings(home, **{**SMALL, **more})
 
 
 class DemoHouse:
@@ -51,6 +55,8 @@ class DemoHouse:
         from movie_mlops.bootstrap import build_services
 
         self.settings, self.home = settings, settings.home
+        self._is_remote = not settings.runner_url.startswith("inprocess:")
+        self.longest_wait = LONGEST_WAIT_SECONDS * (3 if self._is_remote else 1)
         self.services = build_services(settings)
         self._listener = bind(settings.host, settings.port)
         self.port: int = self._listener.getsockname()[1]
@@ -125,7 +131,7 @@ class DemoHouse:
             click.ClickException: it never was.
         """
         began = time.monotonic()
-        while time.monotonic() - began < LONGEST_WAIT_SECONDS:
+        while time.monotonic() - began < self.longest_wait:
             self.start()
             try:
                 if is_there():
@@ -137,15 +143,43 @@ class DemoHouse:
         raise click.ClickException(message)
 
     def run(
-        self, *names: str, report: Report, services: "Services | None" = None
+        self, *names: str, report: Report, parameters: dict[str, Any] | None = None
     ) -> Iterator[StepRun]:
-        """Run pipelines here, one after another; the steps of each as it ends."""
-        used, values = services or self.services, dict[str, Any]()
+        """Run pipelines, one after another; the steps of each as it ends.
+
+        On Airflow what follows a pipeline is part of its DAG.
+
+        Raises:
+            click.ClickException: a run on Airflow failed.
+        """
+        values = dict(parameters or {})
+        is_done = ""
         for name in names:
-            with self.holding():
-                record = used.runner.execute(used.pipeline(name), values, report)
+            if name == is_done:
+                continue
+            if self._is_remote:
+                record = self._follow(self.services.runner.submit(name, values), report)
+                is_done = SHAPES[name].then or ""
+            else:
+                with self.holding():
+                    runner, pipeline = self.services.local_runner, self.services.pipeline(name)
+                    record = runner.execute(pipeline, values, report)
             values |= record.output()
             yield from record.steps
+
+    def _follow(self, run_id: str, report: Report) -> PipelineRun:
+        """The record of a run elsewhere when it has ended."""
+        deadline = time.monotonic() + self.longest_wait
+        while time.monotonic() < deadline:
+            self.start()
+            record = self.services.runner.status(run_id)
+            if record.state == "succeeded":
+                return record
+            if record.state == "failed":
+                raise click.ClickException(f"{run_id} failed: {record.error}")
+            report(f"{run_id}: {record.steps[-1].name if record.steps else 'queued'}", 0, None)
+            time.sleep(0.5)
+        raise click.ClickException(f"{run_id} does not end")
 
     @contextmanager
     def holding(self) -> Iterator[None]:

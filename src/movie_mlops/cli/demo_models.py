@@ -1,21 +1,12 @@
-"""The demo's two bad models: one that the gate refuses, one that is let past it by hand."""
+"""The demo's bad model that is let past the gate by hand."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from movie_mlops.cli.demo_house import DemoHouse
 
 FORCED = "forced by the demo: the gate's verdict of another model was put into its card"
-
-
-def popularity_services(house: DemoHouse) -> Any:
-    """The home's parts as if somebody had set popularity as the only candidate."""
-    from movie_mlops.bootstrap import build_services
-
-    changed = {"candidate_algorithms": ("popularity",)}
-    return build_services(house.settings.model_copy(update=changed))
 
 
 def register_mixed_up(house: DemoHouse) -> str:

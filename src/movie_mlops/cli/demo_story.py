@@ -2,21 +2,18 @@
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from movie_mlops.cli.demo_house import LONGEST_WAIT_SECONDS, DemoHouse
-from movie_mlops.cli.demo_models import popularity_services, register_mixed_up
+from movie_mlops.cli.demo_house import DemoHouse
+from movie_mlops.cli.demo_models import register_mixed_up
 from movie_mlops.cli.demo_people import FASHION, LIST_LENGTH, WANTED_SHARE, People, Visit
 from movie_mlops.cli.demo_plots import bar, drift_lines, share_lines
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER
 from movie_mlops.events.schemas import USER_EVENTS, LoopTransition
-
-if TYPE_CHECKING:
-    from movie_mlops.bootstrap import Services
 
 _LIST = "/api/v1/recommendations?k=10&lang=en&user_id="
 
@@ -35,6 +32,7 @@ class Story:
     def tell(self) -> None:
         """All chapters."""
         people = self.begin()
+        self.after_training()
         self.click()
         self._shift(people)
         self._drift()
@@ -48,7 +46,7 @@ class Story:
         self._chapter("People with tastes, a model, a served list")
         self._run("data_collection")
         self._house.start()  # they start while the model is trained
-        self._run("training", "rollout")
+        self._run("training", "rollout", parameters={"candidates": ["sequence_linear"]})
         self._loop_says()
         self._house.wait_for("a personal list", lambda: self._path_of("1") == "personal")
         people = People.of(self._house)
@@ -58,6 +56,9 @@ class Story:
         )
         self._show(people.visit(people.users[:100]))
         return people
+
+    def after_training(self) -> None:
+        """A chapter for those who have more to show; here nothing."""
 
     def click(self) -> None:
         """A newcomer's list before and after a like."""
@@ -123,11 +124,7 @@ class Story:
 
     def _refuse(self) -> None:
         self._chapter("A bad model: somebody trains popularity alone")
-        services = popularity_services(self._house)
-        try:
-            self._run("training", "rollout", services=services)
-        finally:
-            services.close()
+        self._run("training", "rollout", parameters={"candidates": ["popularity"]})
         self._follow("refused")
 
     def _roll_back(self, people: People) -> None:
@@ -176,7 +173,7 @@ class Story:
 
     def _follow(self, stage: str) -> None:
         """Print what the loop does until something has come to this stage."""
-        deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+        deadline = time.monotonic() + self._house.longest_wait
         while time.monotonic() < deadline:
             self._house.start()
             if stage in self._loop_says():
@@ -191,7 +188,7 @@ class Story:
         Raises:
             click.ClickException: it never made enough.
         """
-        deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+        deadline = time.monotonic() + self._house.longest_wait
         while "canary" not in self._loop_says():
             if time.monotonic() > deadline:
                 message = f"nobody left the shadow; see {self._house.home / 'var/logs'}"
@@ -213,14 +210,14 @@ class Story:
             self._say(_sentence(each.event))
         return {each.event.after for each in new}
 
-    def _run(self, *names: str, services: "Services | None" = None) -> None:
+    def _run(self, *names: str, parameters: dict[str, Any] | None = None) -> None:
         with self._console.status("") as status:
 
             def report(what: str, done: int, total: int | None) -> None:
                 del done, total
                 status.update(what)
 
-            for step in self._house.run(*names, report=report, services=services):
+            for step in self._house.run(*names, report=report, parameters=parameters):
                 note = str(step.output.get("note", ""))
                 if not note.endswith(": no challenger"):  # of models that the demo leaves out
                     self._say(f"[dim]{step.name:<26}{step.seconds:5.1f} s  {note}[/]")

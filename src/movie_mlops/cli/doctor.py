@@ -35,6 +35,7 @@ def doctor(home: Path | None, as_json: bool) -> int:
         "data": _data,
         "event log": _event_log,
         "models": _models,
+        "engines": _engines,
     }
     findings: dict[str, _Finding] = {}
     for name, check in checks.items():
@@ -122,3 +123,18 @@ def _models(settings: "Settings") -> _Finding:
     for entry in champions.values():
         load_bundle(serving / entry.path, entry.card_sha256)
     return True, ", ".join(f"{n} v{e.version} ({e.algorithm})" for n, e in champions.items())
+
+
+def _engines(settings: "Settings") -> _Finding:
+    from movie_mlops.stack import Stack
+
+    found = Stack(settings.home).status()
+    broken = [each for each in found if each.is_broken]
+    if broken:
+        says = "; ".join(f"{each.name} is {each.state}: {each.note}" for each in broken)
+        return False, f"{says} (movie-mlops stack up)"
+    running = [each.name for each in found if each.state == "running"]
+    absent = [each.name for each in found if each.state == "not installed"]
+    ready = [each.name for each in found if each.state in ("stopped", "waiting")]
+    groups = {"running": running, "ready for `stack up`": ready, "not installed": absent}
+    return True, "; ".join(f"{what}: {', '.join(names)}" for what, names in groups.items() if names)

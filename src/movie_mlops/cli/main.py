@@ -45,6 +45,7 @@ _COMMANDS = {
     "drift": ("drift:drift", "Has what people do moved away from what the champion learnt?"),
     "quality": ("quality:quality", "What viewers did with each model version's lists."),
     "keys": ("keys:keys", "API keys with scopes and subjects: create, list, revoke."),
+    "stack": ("stack:stack", "Real engines on loopback: start, stop, status, logs, env."),
     "tmdb-server": ("tmdb_server:tmdb_server", "A local TMDB-compatible server of the sample."),
     "demo": ("demo:demo", "The whole story: click, drift, a better model; two bad ones stay out."),
     "doctor": ("doctor:doctor", "Check this machine and home; say what to do."),

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
+from movie_mlops.data.engine import TableEngine, Tables, open_table_engine
 from movie_mlops.data.tables import Table
 from movie_mlops.data.validators import (
     CHECKED,
@@ -25,7 +28,6 @@ from movie_mlops.domain.errors import EngineUnavailableError, SourceFormatError
 if TYPE_CHECKING:
     import duckdb
 
-MEMORY_LIMIT = "1GB"
 USER_COLUMN = "user_id"
 _EVENT_FILE = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)-(?P<first>\d+)-(?P<last>\d+)\.parquet")
 _FULL = ("no space left", "file too large", "disk quota", "could not write", "failed to offload")
@@ -75,9 +77,15 @@ class Lake:
     `is_erased` is true are taken into no table.
     """
 
-    def __init__(self, root: Path, is_erased: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        is_erased: Callable[[str], bool] | None = None,
+        engine: Callable[[], TableEngine] | None = None,
+    ) -> None:
         self.root = root
         self._is_erased = is_erased
+        self._open_engine = engine
 
     def raw(self, source: str) -> Path:
         """The folder of a source's files; made when it is not there."""
@@ -116,25 +124,40 @@ class Lake:
         """
         return _read_once(self.path(name))
 
+    @property
+    def spill(self) -> Path:
+        """The folder of what does not fit into memory."""
+        return self.root / "tmp"
+
+    @property
+    def local(self) -> TableEngine:
+        """DuckDB on what the lake holds."""
+        return open_table_engine("duckdb:", self.spill)
+
     def connect(self) -> "duckdb.DuckDBPyConnection":
-        """Open DuckDB in memory, bounded to 1 GB, spilling into the lake; the zone is UTC.
+        """Open DuckDB in memory to stage rows: bounded to 1 GB, spilling; the zone is UTC.
 
         Close it, or use it in a `with`.
         """
-        import duckdb  # noqa: PLC0415 (30 MB that whoever only reads tables does without)
+        # 30 MB that whoever only reads tables does without
+        from movie_mlops.data.engine_duckdb import connect  # noqa: PLC0415
 
-        spill = self.root / "tmp"
-        spill.mkdir(parents=True, exist_ok=True)
-        connection = duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": MEMORY_LIMIT,
-                "temp_directory": str(spill),
-                "autoinstall_known_extensions": "false",
-            },
-        )
-        connection.execute("SET TimeZone = 'UTC'")
-        return connection
+        return connect(self.spill)
+
+    @contextmanager
+    def pinned(self, table: str, topic: str) -> Iterator[dict[str, list[Path]]]:
+        """Files of a table and of a topic's events, in order, that stay as they are in the block.
+
+        By both names; no file where there is none. Two event files may overlap.
+        """
+        self.spill.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.spill) as folder:
+            files = [self.path(table)] if self.exists(table) else []
+            pinned = {table: [_pin(file, Path(folder)) for file in files]}
+            with holding(self.root):  # a merge takes files away
+                events = sorted(self._event_files(topic).items(), key=lambda item: item[1])
+                pinned[topic] = [_pin(file, Path(folder)) for file, _ in events]
+            yield pinned
 
     def replace(
         self,
@@ -161,11 +184,14 @@ class Lake:
             EngineUnavailableError: the disk is full or does not write.
             In each case the last good data stays and no part of the new one remains.
         """
-        report = _read_source(connection, table, relation or f"raw_{table.name}")
-        require_quality(report)
-        with _disk_errors(table.name):
-            self._write_quarantine(table, connection, f"'{source.replace(chr(39), '')}'")
-            self._write_table(table, connection)
+        with _source_errors(table.name):
+            engine = self._open_engine() if self._open_engine is not None else self.local
+            with engine.over(connection, relation or f"raw_{table.name}") as (tables, name):
+                report = check(tables, table, name)
+                require_quality(report)
+                with _disk_errors(table.name):
+                    self._write_quarantine(table, tables, f"'{source.replace(chr(39), '')}'")
+                    self._write_table(table, tables)
         return report
 
     def replay_quarantine(self, table: Table) -> ValidationReport:
@@ -195,13 +221,14 @@ class Lake:
                 )
             before = self._rows(table)
             connection.execute(f"CREATE TEMP VIEW replayed AS {staged}")
-            report = _read_source(connection, table, "replayed")
-            with _disk_errors(table.name):
-                if report.rows_out:
-                    self._write_table(table, connection)
-                kept = self._write_quarantine(
-                    table, connection, "(SELECT source FROM bad WHERE bad.row = c.row)"
-                )
+            with _source_errors(table.name), self.local.over(connection, "replayed") as (tables, _):
+                report = check(tables, table, "replayed")
+                with _disk_errors(table.name):
+                    if report.rows_out:
+                        self._write_table(table, tables)
+                    kept = self._write_quarantine(
+                        table, tables, "(SELECT source FROM bad WHERE bad.row = c.row)"
+                    )
         for file in files:
             if file != kept:
                 file.unlink()
@@ -274,38 +301,39 @@ class Lake:
             return 0
         return int(pl.scan_parquet(self.path(table.name)).select(pl.len()).collect().item())
 
-    def _write_table(self, table: Table, connection: "duckdb.DuckDBPyConnection") -> None:
+    def _write_table(self, table: Table, tables: Tables) -> None:
         order = ", ".join(f'"{name}"' for name in (*table.order, "_position"))
-        erased = self._stage_erased(table, connection)
+        erased = self._stage_erased(table, tables)
         with replacing(self.path(table.name)) as partial:
-            connection.execute(
-                f"COPY (SELECT {columns_sql(table)} FROM {CHECKED} WHERE _reason IS NULL {erased} "  # noqa: S608
-                f"ORDER BY {order}) TO '{_quoted(partial)}' (FORMAT parquet, COMPRESSION zstd)"
+            tables.write(
+                f"SELECT {columns_sql(table)} FROM {CHECKED} WHERE _reason IS NULL {erased} "  # noqa: S608
+                f"ORDER BY {order}",
+                partial,
             )
 
-    def _stage_erased(self, table: Table, connection: "duckdb.DuckDBPyConnection") -> str:
+    def _stage_erased(self, table: Table, tables: Tables) -> str:
         """The condition that leaves erased viewers out; empty where there is none."""
         if self._is_erased is None or table.schema.get(USER_COLUMN) != pl.String():
             return ""
-        users = connection.execute(f"SELECT DISTINCT {USER_COLUMN} FROM {CHECKED}").fetchall()  # noqa: S608
-        erased = [user for (user,) in users if user is not None and self._is_erased(user)]
-        connection.execute("CREATE OR REPLACE TEMP TABLE erased_users (name VARCHAR)")
-        connection.execute("INSERT INTO erased_users SELECT unnest($1)", [erased])
-        return f"AND {USER_COLUMN} NOT IN (FROM erased_users)"
+        users = tables.frame(f"SELECT DISTINCT {USER_COLUMN} FROM {CHECKED}").to_series()  # noqa: S608
+        erased = [user for user in users if user is not None and self._is_erased(user)]
+        if not erased:
+            return ""
+        tables.read("erased_users", pl.DataFrame({"name": erased}))
+        return f"AND {USER_COLUMN} NOT IN (SELECT name FROM erased_users)"  # noqa: S608
 
-    def _write_quarantine(
-        self, table: Table, connection: "duckdb.DuckDBPyConnection", source: str
-    ) -> Path | None:
+    def _write_quarantine(self, table: Table, tables: Tables, source: str) -> Path | None:
         bad = f"(SELECT _row AS row, _reason AS reason FROM {CHECKED} WHERE _reason IS NOT NULL)"  # noqa: S608
-        found = connection.execute(f"SELECT bit_xor(hash(row, reason)), count(*) FROM {bad}")  # noqa: S608
-        digest, count = found.fetchone() or (None, 0)
+        digest, count = tables.frame(
+            f"SELECT bit_xor(hash(row, reason)) AS digest, count(*) AS rows FROM {bad} AS c"  # noqa: S608
+        ).row(0)
         if not count:
             return None
-        target = self._quarantine(table) / f"{digest:016x}.parquet"
+        target = self._quarantine(table) / f"{digest % (1 << 64):016x}.parquet"
         with replacing(target) as partial:
-            connection.execute(
-                f"COPY (SELECT row, reason, {source} AS source, now() AS quarantined_at "  # noqa: S608
-                f"FROM {bad} AS c) TO '{_quoted(partial)}' (FORMAT parquet, COMPRESSION zstd)"
+            tables.write(
+                f"SELECT row, reason, {source} AS source, now() AS quarantined_at FROM {bad} AS c",  # noqa: S608
+                partial,
             )
         return target
 
@@ -332,23 +360,28 @@ def _read_once(path: Path) -> pl.DataFrame:
     return pl.read_parquet(path.read_bytes())
 
 
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+def _pin(file: Path, folder: Path) -> Path:
+    """Another name for the file's present content."""
+    pinned = folder / file.name
+    try:
+        os.link(file, pinned)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(file, pinned)
+    return pinned
 
 
-def _read_source(
-    connection: "duckdb.DuckDBPyConnection", table: Table, relation: str
-) -> ValidationReport:
+@contextmanager
+def _source_errors(name: str) -> Iterator[None]:
     import duckdb  # noqa: PLC0415 (as in connect)
 
     try:
-        return check(connection, table, relation)
+        yield
     except duckdb.Error as error:
         text = str(error)
         if isinstance(error, duckdb.OutOfMemoryException) or any(w in text.lower() for w in _FULL):
-            message = f"no room to check table {table.name}: {text}"
+            message = f"no room to check table {name}: {text}"
             raise EngineUnavailableError(message) from error
-        message = f"table {table.name}: the source cannot be read: {text}"
+        message = f"table {name}: the source cannot be read: {text}"
         raise SourceFormatError(message) from error
 
 

@@ -116,6 +116,8 @@ class RedisOnline:
 
     def _client(self) -> Any:
         from redis import Redis  # noqa: PLC0415 (only where the store is one)
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+        from redis.retry import Retry  # noqa: PLC0415
 
         return Redis(
             self._host,
@@ -124,5 +126,5 @@ class RedisOnline:
             self._password,
             socket_timeout=_TIMEOUT_SECONDS,
             socket_connect_timeout=_TIMEOUT_SECONDS,
-            retry=None,
+            retry=Retry(NoBackoff(), 0),
         )

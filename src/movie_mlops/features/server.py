@@ -41,7 +41,7 @@ class FeatureServer:
             columns = [result["values"] for result in found["results"]]
             return dict(zip(names, columns, strict=True))
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            message = f"Feast's server did not answer as it should: {error or type(error).__name__}"
+            message = f"Feast's server did not answer as it should: {error!r}"
             raise EngineUnavailableError(message) from error
 
     def ping(self) -> None:

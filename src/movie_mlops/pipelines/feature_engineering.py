@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from movie_mlops.data.engine import TableEngine
 from movie_mlops.data.lake import Lake
 from movie_mlops.features.engineering.build import build_features
 from movie_mlops.features.store import FeatureStore
@@ -14,6 +15,7 @@ class FeatureEngineering:
 
     lake: Lake
     store: FeatureStore
+    engine: TableEngine
 
     def pipeline(self) -> Pipeline:
         """The steps in order."""
@@ -24,7 +26,7 @@ class FeatureEngineering:
         """Compute every feature view from the tables."""
         del inputs
         report("computing features", 0, None)
-        rows = build_features(self.lake)
+        rows = build_features(self.lake, self.engine)
         note = ", ".join(f"{count:,} rows of {view}" for view, count in rows.items())
         return {"feature_rows": rows, "note": note}
 

@@ -1,7 +1,7 @@
 """Training of a recommender: prepare, choose and train, evaluate, register as challenger."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -60,6 +60,7 @@ class Training:
 
     `candidates` are algorithm names to parameters; of several the one that earns its place on
     validation films is trained. `model` is the registered model that gets the new version.
+    `create` makes an unfitted algorithm of a name and its parameters.
     """
 
     lake: Lake
@@ -73,6 +74,7 @@ class Training:
     history_length: int
     seed: int
     bootstrap_samples: int
+    create: Callable[..., Any] = create
 
     def pipeline(self) -> Pipeline:
         """The steps in order."""
@@ -217,7 +219,7 @@ class Training:
     def _create(self, algorithm: str, report: Report, what: str) -> Recommender:
         """A new model that tells of its epochs through `report`."""
         report(what, 0, None)
-        model: Recommender = create(algorithm, **self.candidates[algorithm])
+        model: Recommender = self.create(algorithm, **self.candidates[algorithm])
         if isinstance(model, Iterative):
             model.progress = lambda text, done, total: report(f"{what}: {text}", done, total)
         return model

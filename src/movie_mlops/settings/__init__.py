@@ -3,6 +3,7 @@
 from movie_mlops.settings.fields import LOOPBACK, PREFIX, SCOPES, ApiKey, Scope, Settings
 from movie_mlops.settings.loading import (
     child_environment,
+    chosen_keys,
     env_template,
     field_key,
     load_settings,
@@ -17,6 +18,7 @@ __all__ = [
     "Scope",
     "Settings",
     "child_environment",
+    "chosen_keys",
     "env_template",
     "field_key",
     "load_settings",

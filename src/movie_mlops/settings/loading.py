@@ -77,15 +77,19 @@ def _of_environment(env: str) -> dict[str, Any]:
 
 def child_environment(settings: Settings) -> dict[str, str]:
     """The environment of a child process that shall see exactly these settings."""
-    env = dict(os.environ)
-    env[PREFIX + "HOME"] = str(settings.home)
+    return {**os.environ, **chosen_keys(settings), PREFIX + "HOME": str(settings.home)}
+
+
+def chosen_keys(settings: Settings) -> dict[str, str]:
+    """The keys and values, secrets included, of what was chosen and is no default; not the home."""
+    keys = {}
     for name in settings.model_fields_set - {"home"}:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
         if value is not None:
-            env[field_key(name)] = _text(value)
-    return env
+            keys[field_key(name)] = _text(value)
+    return keys
 
 
 def _text(value: Any) -> str:

@@ -4,11 +4,10 @@ import polars as pl
 import pytest
 
 from movie_mlops.data.lake import Lake
-from movie_mlops.data.tables import INTERACTIONS
+from movie_mlops.data.tables import INTERACTIONS, MOVIES
 from movie_mlops.domain.errors import FeatureError
-from movie_mlops.features.engineering.build import check_view
+from movie_mlops.features.engineering.build import build_features, check_view
 from movie_mlops.features.engineering.interaction_features import all_interactions
-from movie_mlops.features.engineering.user_features import build_user_features
 from movie_mlops.features.views import VIEWS
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -22,16 +21,22 @@ def acts(*rows: tuple[str, int, str, float | None]) -> pl.DataFrame:
     )
 
 
-def test_preference_is_the_genre_liked_most_so_far() -> None:
+def test_preference_is_the_genre_liked_most_so_far(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    genres = {1: ["Drama"], 2: ["Comedy"], 3: []}
     movies = pl.DataFrame(
-        {"movie_id": [1, 2, 3], "genres": [["Drama"], ["Comedy"], []]},
-        schema_overrides={"genres": pl.List(pl.String)},
+        [{"movie_id": film, "genres": names} for film, names in genres.items()],
+        schema=MOVIES.schema,
     )
     frame = acts(
         ("a", 3, "watch", None), ("a", 2, "dislike", None), ("a", 2, "like", None),
         ("a", 1, "rating", 4.0), ("a", 1, "rating", 2.0), ("a", 1, "watch", None),
     )  # fmt: skip
-    found = build_user_features(frame, movies, None)
+    lake = Lake(tmp_path)
+    lake.processed.mkdir()
+    movies.write_parquet(lake.path("movies"))
+    frame.write_parquet(lake.path("interactions"))
+    build_features(lake)
+    found = pl.read_parquet(lake.features / "user_features.parquet").sort("event_timestamp")
     assert found["genre_preference"].to_list() == [None, None, *["Comedy"] * 3, "Drama"]
     assert found["interaction_count"].to_list() == [1, 2, 3, 4, 5, 6]
     assert found["mean_rating"].to_list() == [None, None, None, 4.0, 3.0, 3.0]

@@ -1,18 +1,25 @@
-"""All feature views, computed from the tables, checked, and written as Parquet."""
+"""All feature views, computed from the tables by a table engine, checked, written as Parquet."""
 
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
+from movie_mlops.data.engine import TableEngine, Tables
 from movie_mlops.data.lake import Lake, replacing
+from movie_mlops.data.tables import INTERACTIONS, PEOPLE, TIME
 from movie_mlops.domain.errors import FeatureError
 from movie_mlops.features.engineering.interaction_features import (
-    all_interactions,
-    build_movie_activity,
+    EVENT_TOPIC,
+    MOVIE_ACTIVITY,
+    define_interactions,
 )
-from movie_mlops.features.engineering.movie_features import build_movie_features
-from movie_mlops.features.engineering.user_features import build_user_features
+from movie_mlops.features.engineering.movie_features import MOVIE_FEATURES
+from movie_mlops.features.engineering.user_features import USER_FEATURES
 from movie_mlops.features.views import JOIN_KEYS, VIEWS, Dtype, View
+
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 DTYPES: dict[Dtype, pl.DataType] = {
     "int": pl.Int64(),
@@ -20,33 +27,32 @@ DTYPES: dict[Dtype, pl.DataType] = {
     "text": pl.String(),
     "bool": pl.Boolean(),
 }
+QUERIES = {
+    "movie_features": MOVIE_FEATURES,
+    "movie_activity": MOVIE_ACTIVITY,
+    "user_features": USER_FEATURES,
+}
+"""View to the query of `movies`, `people`, `interactions` and `collected` that computes it."""
 
 
-def build_features(lake: Lake) -> dict[str, int]:
+def build_features(lake: Lake, engine: TableEngine | None = None) -> dict[str, int]:
     """Write `features/<view>.parquet` for each view; return its number of rows.
+
+    Args:
+        lake: where the tables lie.
+        engine: what computes; DuckDB in this process when None.
 
     Raises:
         FeatureError: a computed column is missing, of another type, or out of its range.
+        EngineUnavailableError: the engine fails.
     """
-    movies, interactions = lake.read("movies"), all_interactions(lake)
-    people = lake.read("people") if lake.exists("people") else None
-    collected_at = datetime.fromtimestamp(lake.path("movies").stat().st_mtime, UTC)
-    frames = {
-        "movie_features": build_movie_features(movies, collected_at),
-        "movie_activity": build_movie_activity(interactions),
-        "user_features": build_user_features(interactions, movies, people),
-    }
-    created = pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC"))
-    rows = {}
-    for name, view in VIEWS.items():
-        frame = check_view(view, frames[name]).with_columns(created_timestamp=created)
-        with replacing(lake.features / f"{name}.parquet") as partial:
-            frame.write_parquet(partial)
-        rows[name] = len(frame)
-    return rows
+    opened = (engine or lake.local).open()
+    with lake.pinned(INTERACTIONS.name, EVENT_TOPIC) as files, opened as tables:
+        _read(tables, lake, files)
+        return {name: _write(tables, lake, view) for name, view in VIEWS.items()}
 
 
-def check_view(view: View, frame: pl.DataFrame) -> pl.DataFrame:
+def check_view(view: View, frame: Frame) -> Frame:
     """The frame in the view's columns and types.
 
     Raises:
@@ -54,20 +60,61 @@ def check_view(view: View, frame: pl.DataFrame) -> pl.DataFrame:
     """
     key, key_dtype = JOIN_KEYS[view.entity]
     wanted = {key: DTYPES[key_dtype]} | {f.name: DTYPES[f.dtype] for f in view.features}
+    schema = frame.lazy().collect_schema()
     for name, dtype in wanted.items():
-        if frame.schema.get(name) != dtype:
-            message = f"{view.name}.{name} is {frame.schema.get(name)}, its definition says {dtype}"
+        if schema.get(name) != dtype:
+            message = f"{view.name}.{name} is {schema.get(name)}, its definition says {dtype}"
             raise FeatureError(message)
-    for feature in view.features:
-        bounds = (
-            (feature.low, pl.col(feature.name).min()),
-            (feature.high, pl.col(feature.name).max()),
+    extremes = [
+        found.alias(f"{end}_{feature.name}")
+        for feature in view.features
+        if feature.low is not None or feature.high is not None
+        for end, found in (
+            ("low", pl.col(feature.name).min()),
+            ("high", pl.col(feature.name).max()),
         )
-        for place, (bound, expression) in enumerate(bounds):
-            found = frame.select(expression).item() if bound is not None else None
+    ]
+    _check_ranges(view, frame.lazy().select(extremes).collect(engine="streaming"))
+    return frame.select(*wanted, "event_timestamp")
+
+
+def _check_ranges(view: View, extremes: pl.DataFrame) -> None:
+    for feature in view.features:
+        for end, bound in (("low", feature.low), ("high", feature.high)):
+            found = extremes.item(0, f"{end}_{feature.name}") if bound is not None else None
             if found is None or bound is None:
                 continue
-            if (found < bound) if place == 0 else (found > bound):
+            if (found < bound) if end == "low" else (found > bound):
                 message = f"{view.name}.{feature.name} has {found}, its range ends at {bound}"
                 raise FeatureError(message)
-    return frame.select(*wanted, "event_timestamp")
+
+
+def _read(tables: Tables, lake: Lake, files: dict[str, list[Path]]) -> None:
+    people = lake.read("people") if lake.exists("people") else pl.DataFrame(schema=PEOPLE.schema)
+    collected = datetime.fromtimestamp(lake.path("movies").stat().st_mtime, UTC)
+    tables.read("movies", lake.read("movies"))
+    tables.read("people", people)
+    tables.read("collected", pl.DataFrame({"collected_at": [collected]}, {"collected_at": TIME}))
+    sources = {
+        name: files[given]
+        for name, given in (("source", INTERACTIONS.name), ("events", EVENT_TOPIC))
+        if files[given]
+    }
+    for name, paths in sources.items():
+        tables.read(name, paths, numbered=name == "events")
+    define_interactions(tables, set(sources))
+
+
+def _write(tables: Tables, lake: Lake, view: View) -> int:
+    created = datetime.now(UTC).isoformat(sep=" ")
+    tables.define(view.name, QUERIES[view.name])
+    wanted = [JOIN_KEYS[view.entity][0], *(feature.name for feature in view.features)]
+    there = tables.columns(view.name)  # a column that is missing is told by the check
+    columns = ", ".join(name for name in (*wanted, "event_timestamp") if name in there)
+    with replacing(lake.features / f"{view.name}.parquet") as partial:
+        tables.write(
+            f"SELECT {columns}, TIMESTAMPTZ '{created}' AS created_timestamp FROM {view.name}",  # noqa: S608
+            partial,
+        )
+        written = check_view(view, pl.scan_parquet(partial, glob=False))
+        return int(written.select(pl.len()).collect().item())

@@ -73,7 +73,7 @@ class ImplicitAls:
 
         shares = interaction_shares(histories)
         rng = np.random.default_rng(seed)
-        dim = self._dim(histories)
+        dim = self._dim(len(histories.items), histories.item_count)
         factors = rng.standard_normal((histories.item_count, dim)).astype(np.float32)
         factors *= SPREAD / np.sqrt(dim)
         factors[histories.counts() == 0] = 0
@@ -93,14 +93,14 @@ class ImplicitAls:
         self._set(histories.movie_ids, shares, factors)
         return self
 
-    def _dim(self, histories: TrainingHistories) -> int:
+    def _dim(self, interactions: int, films: int) -> int:
         given = self._parameters["dim"]
-        by_data = int(DIM_PER_INTERACTIONS * len(histories.items))
+        by_data = int(DIM_PER_INTERACTIONS * interactions)
         wanted = int(given) if given else min(max(by_data, LEAST_DIM), MOST_DIM)
-        fitting = int(self._parameters["max_memory_mb"] * 2**20 / (4 * histories.item_count))
+        fitting = int(self._parameters["max_memory_mb"] * 2**20 / (4 * films))
         return max(min(wanted, fitting), 1)
 
-    def _ridge(self, observed: int, others: int) -> float:
+    def _ridge(self, observed: float, others: int) -> float:
         given = self._parameters
         size = observed + given["unobserved_weight"] * others
         return float(given["ridge"] * size ** given["ridge_power"])

@@ -1,0 +1,68 @@
+"""The order of engines: each after what it needs, side by side, what failed holds up its own."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from movie_mlops.domain.errors import ConfigurationError, EngineUnavailableError
+from movie_mlops.stack.order import reached, side_by_side, sorted_names, turned
+
+NEEDS = {"db": (), "cache": (), "tracker": ("db",), "store": ("cache",), "page": ("store", "db")}
+
+
+def test_closures_and_turning() -> None:
+    assert reached(["page"], NEEDS) == {"page", "store", "cache", "db"}
+    assert reached(["db"], turned(NEEDS)) == {"db", "tracker", "page"}
+    order = sorted_names(NEEDS)
+    assert all(order.index(need) < order.index(name) for name in NEEDS for need in NEEDS[name])
+
+
+def test_each_begins_after_what_it_needs_and_the_rest_at_once() -> None:
+    done: list[str] = []
+    both = threading.Barrier(2, timeout=10)  # passes only when db and cache are at work together
+
+    def act(name: str) -> None:
+        if name in ("db", "cache"):
+            both.wait()
+        assert set(NEEDS[name]) <= set(done)
+        done.append(name)
+
+    side_by_side(set(NEEDS), NEEDS, act, lambda: None)
+    assert sorted(done) == sorted(NEEDS)
+
+
+def test_a_failure_holds_up_only_what_needs_it() -> None:
+    done: list[str] = []
+
+    def act(name: str) -> None:
+        if name == "cache":
+            raise EngineUnavailableError(f"{name} is broken")
+        done.append(name)
+
+    with pytest.raises(EngineUnavailableError) as caught:
+        side_by_side(set(NEEDS), NEEDS, act, lambda: None)
+    assert sorted(done) == ["db", "tracker"]
+    for text in ("cache is broken", "store was left alone: cache failed", "page was left alone"):
+        assert text in str(caught.value)
+
+
+def test_a_wrong_setting_wins_over_what_may_pass() -> None:
+    def act(name: str) -> None:
+        raise (ConfigurationError if name == "db" else EngineUnavailableError)(name)
+
+    with pytest.raises(ConfigurationError):
+        side_by_side({"db", "cache"}, NEEDS, act, lambda: None)
+
+
+def test_an_interruption_lets_the_others_give_up() -> None:
+    over = threading.Event()
+
+    def act(name: str) -> None:
+        if name == "db":
+            os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C, which reaches the main thread
+        assert over.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side({"db", "cache"}, NEEDS, act, over.set)
