@@ -7,12 +7,16 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.kafka_broker import find_kafka
+from tests.stacks import planned, required
 
+from movie_mlops.automation.loop_store import LoopStore
 from movie_mlops.bootstrap import Services, build_services
 from movie_mlops.cli.demo_house import DemoHouse, demo_settings
 from movie_mlops.cli.demo_people import Visit
 from movie_mlops.cli.demo_plots import bar, drift_lines, share_lines
 from movie_mlops.cli.demo_story import Story
+from movie_mlops.data.lake import Lake
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER
 from movie_mlops.events import EventLog
 from movie_mlops.events.base import Place, Standing
@@ -42,6 +46,10 @@ STORY = [
 ]
 
 
+TRAINED = ("retraining", "training", "trained")
+"""Noticed before or after the next step."""
+
+
 @pytest.fixture
 def events_url(request: pytest.FixtureRequest) -> str:
     if request.param == "sqlite":
@@ -67,9 +75,8 @@ def test_a_click_ends_in_a_better_model_and_bad_ones_stay_out(
     services = build_services(demo_settings(home, events_url=events_url))
     noted = [each.event for each in services.loop_store.history()][::-1]
     moves = [(each.subject, each.before, each.after) for each in noted]
-    trained = ("retraining", "training", "trained")  # noticed before or after the next step
-    assert [move for move in moves if move != trained] == STORY
-    assert moves.count(trained) == 1
+    assert [move for move in moves if move != TRAINED] == STORY
+    assert moves.count(TRAINED) == 1
     assert "better" in noted[moves.index(("version 2", "canary", "champion"))].reason
     assert "worse" in noted[moves.index(("version 4", "canary", "archived"))].reason
     served = read_manifest(services.serving)[MOVIE_RECOMMENDER]
@@ -79,6 +86,34 @@ def test_a_click_ends_in_a_better_model_and_bad_ones_stay_out(
     check_events(services.log, moves)
     check_lake(services)
     services.close()
+
+
+@pytest.mark.engine("kafka, redis, feast, mlflow, airflow, prometheus")
+@pytest.mark.timeout(900)
+def test_the_same_story_with_every_hop_on_a_real_engine() -> None:
+    with planned() as stack:
+        required(stack, "kafka", "redis", "feast", "mlflow", "airflow", "prometheus")
+        home, kafka_home = stack.home / "demo", find_kafka()[0]
+        command = [sys.executable, "-m", "movie_mlops", "demo", "--engines", "real"]
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
+        ran = subprocess.run(
+            [*command, "--home", str(home), "--kafka-home", str(kafka_home)],
+            env=kept, cwd=stack.home, capture_output=True, text=True, check=False, timeout=890,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert "Traceback" not in ran.stdout + ran.stderr
+        assert "interaction_count" in ran.stdout  # a viewer's features, by Redis and Feast
+        noted = [each.event for each in LoopStore(home / "var" / "loop.db").history()][::-1]
+        mine = [each for each in noted if each.model_name == MOVIE_RECOMMENDER]
+        moves = [(each.subject, each.before, each.after) for each in mine]
+        assert [move for move in moves if move != TRAINED] == STORY
+        served = read_manifest(home / "var" / "serving")[MOVIE_RECOMMENDER]
+        assert served.champion is not None
+        assert (served.champion.version, served.challenger, served.trial) == ("2", None, None)
+        rows = Lake(home / "data").events(USER_EVENTS)
+        assert len(rows) == rows["event_id"].n_unique() > 4_000
+        for folder in (home / "var" / "stack").iterdir():  # it has stopped what it started
+            assert not (folder / "record.json").exists()
 
 
 def check_lake(services: Services) -> None:

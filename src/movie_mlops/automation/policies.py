@@ -40,12 +40,14 @@ def decide_retraining(
 
     `stopped` is why the loop stopped for this model, None when it did not. At most one training
     per cool-down, however many alarms; drift that outlives `attempts` trainings within a day of
-    each other stops the loop and pages a person instead of training on and on.
+    each other stops the loop and pages a person instead of training on and on. A training that a
+    clock has put into the future counts for nothing once it has ended.
     """
     if not event.drift_score > event.threshold:
         return Decision("ignore", f"score {event.drift_score:g} is not above {event.threshold:g}")
     if stopped is not None:
         return Decision("ignore", f"the loop is stopped: {stopped}")
+    past = [each for each in past if each.at <= now or each.state == "running"]  # no clock's lies
     running = next((each for each in past if each.state == "running"), None)
     if running is not None:
         return Decision("ignore", f"run {running.run_id} is under way")

@@ -69,7 +69,7 @@ class Staging:
             reason = f"made {made} lists unseen (wanted: {stages.shadow_lists})"
             canary = replace(state, stage="canary", since=now)
             self.rollout.enter(canary, stages.canary, reason, state.stage)
-        elif now - state.since > stages.shadow_longest:
+        elif abs(now - state.since) > stages.shadow_longest:
             hours = stages.shadow_longest.total_seconds() / 3600
             reason = f"made only {made} of {stages.shadow_lists} lists unseen in {hours:g} h"
             self.rollout.archive(state, reason)
@@ -83,7 +83,7 @@ class Staging:
             self.rollout.store.drop_rollout(state.model_name)
         elif verdict in ("worse", "invalid"):
             self.rollout.archive(state, reason)
-        elif now - state.since > self.rollout.stages.canary_longest:
+        elif abs(now - state.since) > self.rollout.stages.canary_longest:
             hours = self.rollout.stages.canary_longest.total_seconds() / 3600
             self.rollout.archive(state, f"no verdict in {hours:g} h: {reason}")
 

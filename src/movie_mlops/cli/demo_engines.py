@@ -16,6 +16,7 @@ from rich.table import Table
 from movie_mlops.cli.demo_house import SMALL, DemoHouse
 from movie_mlops.cli.demo_story import Story
 from movie_mlops.cli.homes import make_admin_key
+from movie_mlops.domain.errors import PipelineError
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER
 from movie_mlops.settings import PREFIX, Settings, chosen_keys, load_settings
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 FIRST = ("kafka", "redis", "mlflow", "airflow", "prometheus", "alertmanager")
 LAST = ("feast",)
 """It serves what the first materialization has registered."""
+FOLLOW_TABLES = ("training", "rating_training", "feature_engineering")
 
 
 @contextmanager
@@ -60,10 +62,33 @@ class RealStory(Story):
         super().__init__(house)
         self._stack = stack
 
+    def first_training(self) -> None:
+        """Nobody asks for it: new tables are an asset in Airflow, and three DAGs wait for that."""
+        runner, waiting = self._house.services.runner, {*FOLLOW_TABLES}
+
+        def is_done() -> bool:
+            for run in runner.runs():
+                if run.pipeline not in waiting or "asset_triggered" not in run.run_id:
+                    continue
+                if run.state == "running":
+                    now = run.steps[-1].name if run.steps else "queued"
+                    status.update(f"Airflow: {run.pipeline}: {now}")
+                elif run.state == "failed":
+                    message = f"{run.pipeline} failed: {runner.status(run.run_id).error}"
+                    raise PipelineError(message)
+                else:
+                    waiting.remove(run.pipeline)
+                    self._say(f"[cyan]asset movie_tables → {run.pipeline}[/]: {run.state}")
+                    for step in runner.status(run.run_id).steps:
+                        self._tell(step)
+            return not waiting
+
+        with self._console.status("") as status:
+            self._house.wait_for("the DAGs that new tables set off", is_done)
+
     def after_training(self) -> None:
-        """Features go to Redis and come back through Feast's server."""
+        """Features have gone to Redis and come back through Feast's server."""
         self._chapter("Features in Redis, read through Feast's server")
-        self._run("feature_engineering")
         self._stack.up(LAST)
         found: dict[str, Any] = {}
 
@@ -87,8 +112,9 @@ class RealStory(Story):
         requests = self._asked_prometheus("sum(http_requests_total)")
         self._say(f"Prometheus: {float(requests[0]['value'][1]):,.0f} requests seen at the API")
         for target in self._asked_prometheus("up"):
-            state = "up" if target["value"][1] == "1" else "[red]down[/]"
-            self._say(f"  {target['metric']['instance']:<24}{state}")
+            state, labels = target["value"][1], target["metric"]
+            name = labels.get("engine", labels["job"])
+            self._say(f"  {name:<16}{'up' if state == '1' else '[red]down[/]'}")
         table = Table("engine", "version", "port", "MB")
         memory = 0
         for each in self._stack.status():

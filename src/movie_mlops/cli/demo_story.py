@@ -14,6 +14,7 @@ from movie_mlops.cli.demo_people import FASHION, LIST_LENGTH, WANTED_SHARE, Peop
 from movie_mlops.cli.demo_plots import bar, drift_lines, share_lines
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER
 from movie_mlops.events.schemas import USER_EVENTS, LoopTransition
+from movie_mlops.orchestration.base import StepRun
 
 _LIST = "/api/v1/recommendations?k=10&lang=en&user_id="
 
@@ -46,7 +47,7 @@ class Story:
         self._chapter("People with tastes, a model, a served list")
         self._run("data_collection")
         self._house.start()  # they start while the model is trained
-        self._run("training", "rollout", parameters={"candidates": ["sequence_linear"]})
+        self.first_training()
         self._loop_says()
         self._house.wait_for("a personal list", lambda: self._path_of("1") == "personal")
         people = People.of(self._house)
@@ -56,6 +57,10 @@ class Story:
         )
         self._show(people.visit(people.users[:100]))
         return people
+
+    def first_training(self) -> None:
+        """From tables to a champion."""
+        self._run("training", "rollout", parameters={"candidates": ["sequence_linear"]})
 
     def after_training(self) -> None:
         """A chapter for those who have more to show; here nothing."""
@@ -218,9 +223,12 @@ class Story:
                 status.update(what)
 
             for step in self._house.run(*names, report=report, parameters=parameters):
-                note = str(step.output.get("note", ""))
-                if not note.endswith(": no challenger"):  # of models that the demo leaves out
-                    self._say(f"[dim]{step.name:<26}{step.seconds:5.1f} s  {note}[/]")
+                self._tell(step)
+
+    def _tell(self, step: StepRun) -> None:
+        note = str(step.output.get("note", ""))
+        if not note.endswith(": no challenger"):  # of models that the demo leaves out
+            self._say(f"[dim]{step.name:<26}{step.seconds:5.1f} s  {note}[/]")
 
     def _path_of(self, user: str) -> str:
         return str(self._house.call(_LIST + user)["path"])

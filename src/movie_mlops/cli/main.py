@@ -1,5 +1,6 @@
 """The command `movie-mlops`: commands load when they are called, so that help is instant."""
 
+import errno
 import sys
 from importlib import import_module
 from typing import Any, NoReturn
@@ -22,6 +23,8 @@ EXIT_CODES: dict[type[BaseException], int] = {
     KeyboardInterrupt: 130,
 }
 """The one table of exit codes; the first class that fits counts. 0: done, 2: wrong usage."""
+_DISK_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+"""What the machine refuses: said in a sentence, as our own errors are."""
 
 _COMMANDS = {
     "up": ("up:up", "Everything: data, model, API and page; stays until Ctrl-C."),
@@ -116,4 +119,9 @@ def main() -> NoReturn:
     except errors.MovieMlopsError as error:
         click.secho(f"movie-mlops: {error}", err=True, fg="red")
         sys.exit(exit_code(error))
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        click.secho(f"movie-mlops: {error.strerror}: {error.filename}", err=True, fg="red")
+        sys.exit(EXIT_CODES[errors.MovieMlopsError])
     sys.exit(result if isinstance(result, int) else 0)

@@ -50,7 +50,7 @@ class ModelRegistry:
         if self._uri.startswith("sqlite:///"):
             Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         else:
-            _bound_waiting()
+            _tame_client()
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
         try:
             return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
@@ -258,14 +258,18 @@ class ModelRegistry:
             raise EngineUnavailableError(message) from error
 
 
-def _bound_waiting() -> None:
-    """MLflow's client tries a server that is away seven times, two minutes each; ours twice."""
+def _tame_client() -> None:
+    """MLflow's client tries a server that is away seven times, two minutes each; ours twice.
+
+    It also prints the address of every run.
+    """
     from mlflow import environment_variables as known  # noqa: PLC0415 (seconds to import)
 
     for variable, value in (
         (known.MLFLOW_HTTP_REQUEST_MAX_RETRIES, 1),
         (known.MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR, 1),
         (known.MLFLOW_HTTP_REQUEST_TIMEOUT, 10),
+        (known.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT, True),
     ):
         if not variable.is_set():
             variable.set(value)

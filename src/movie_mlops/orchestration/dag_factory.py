@@ -17,10 +17,11 @@ DRIFT_ALERT = Asset("drift_alert")
 """Something outside saw drift: train. The house's own loop does not emit it, it starts a run."""
 
 # Inputs come through the environment and are never part of the shell's text. Warnings go to the
-# log as they come; the result is printed after everything else, whatever the process says at exit.
+# log as they come; the result is printed after everything else, whatever the process says at exit,
+# and on a line of its own: what DuckDB's binding says there ends without one.
 _COMMAND = """\
 result="$(movie-mlops step {pipeline} {step} --json "$STEP_INPUTS")" || exit $?
-tail -n 1 <<< "$result"
+printf '\\n%s\\n' "$(tail -n 1 <<< "$result")"
 """
 
 
