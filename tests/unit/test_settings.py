@@ -86,3 +86,25 @@ def test_the_template_lists_every_setting_once_and_no_secret() -> None:
     assert len(lines) == len(Settings.model_fields)
     assert len({line.split("=")[0] for line in lines}) == len(lines)
     assert "#MOVIE_MLOPS_ADMIN_API_KEY=" in lines
+
+
+def test_the_environment_chooses_a_file_of_the_package_between_env_file_and_defaults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert load_settings().events_url == "sqlite:var/events.db"
+    (tmp_path / ".env").write_text("MOVIE_MLOPS_RUNNER_URL=inprocess:\n")
+    monkeypatch.setenv("MOVIE_MLOPS_ENV", "staging")
+    staging = load_settings(events_url="kafka://elsewhere:9092")
+    assert staging.events_url == "kafka://elsewhere:9092"  # an argument over the file
+    assert staging.runner_url == "inprocess:"  # .env over the file
+    assert staging.tracking_url == "http://127.0.0.1:5000"  # the file over the default
+    assert staging.seed == 42
+    for env in ("development", "production"):  # every file holds settings that there are
+        assert load_settings(env=env).env == env
+    with pytest.raises(ConfigurationError, match="MOVIE_MLOPS_ENV"):
+        load_settings(env="../../secrets")
+    child = child_environment(staging)
+    assert (child["MOVIE_MLOPS_ENV"], child["MOVIE_MLOPS_TRACKING_URL"]) == (
+        "staging",
+        "http://127.0.0.1:5000",
+    )
