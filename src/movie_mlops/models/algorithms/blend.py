@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from movie_mlops.domain.errors import ArtifactCorruptError
 from movie_mlops.models.algorithms import create, load
+from movie_mlops.models.algorithms.artifacts import checked, reading_card
 from movie_mlops.models.algorithms.base import (
     Arrays,
     Card,
@@ -21,7 +22,6 @@ from movie_mlops.models.algorithms.base import (
     baseline_of,
     contributions_of,
 )
-from movie_mlops.models.algorithms.popularity import checked
 
 Member = tuple[str, Mapping[str, Any], float]
 """Name of an algorithm, its own parameters, its weight."""
@@ -122,13 +122,10 @@ class Blend:
     @classmethod
     def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
         """Rebuild each member from its part."""
-        try:
+        with reading_card(cls.name):
             model = cls(**card["parameters"])
             cards = list(card["members"])
             prefixes = [_prefix(place, of_member) for place, of_member in enumerate(cards)]
-        except (KeyError, TypeError, ValueError) as error:
-            message = f"the card of a {cls.name} model lacks its parameters: {error}"
-            raise ArtifactCorruptError(message) from error
         model.movie_ids = checked(arrays, "movie_ids", (None,))
         for prefix, of_member in zip(prefixes, cards, strict=True):
             part: Arrays = {"movie_ids": model.movie_ids}

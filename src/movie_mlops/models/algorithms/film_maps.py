@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from movie_mlops.domain.errors import ArtifactCorruptError
+from movie_mlops.models.algorithms.artifacts import checked, checked_positions, reading_card
 from movie_mlops.models.algorithms.base import Arrays, Card, FloatArray, IntArray
 from movie_mlops.models.algorithms.film_map import FilmMap, pruned, rounded
-from movie_mlops.models.algorithms.popularity import checked, checked_positions, without
+from movie_mlops.models.algorithms.popularity import without
 from movie_mlops.models.algorithms.recent_sums import RecentSums
 
 SMALLEST_DECAY = 0.001
@@ -230,12 +230,9 @@ class DecayedMaps(ABC):
     @classmethod
     def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
         """Rebuild; the maps may stay on disk as memory maps."""
-        try:
+        with reading_card(cls.name):
             model = cls(**card["parameters"])
             is_pruned, is_rounded = bool(card.get("pruned")), bool(card.get("rounded"))
-        except (KeyError, TypeError, ValueError) as error:
-            message = f"the card of a {cls.name} model lacks its parameters: {error}"
-            raise ArtifactCorruptError(message) from error
         movie_ids = checked(arrays, "movie_ids", (None,))
         films, scales = len(movie_ids), len(model._decays)
         modelled = checked_positions(arrays, "modelled", (None,), films)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from movie_mlops.domain.errors import ArtifactCorruptError
+from movie_mlops.models.algorithms.artifacts import checked, reading_card
 from movie_mlops.models.algorithms.base import (
     Arrays,
     Card,
@@ -20,7 +20,7 @@ from movie_mlops.models.algorithms.base import (
     Progress,
     TrainingHistories,
 )
-from movie_mlops.models.algorithms.popularity import checked, interaction_shares, without
+from movie_mlops.models.algorithms.popularity import interaction_shares, without
 
 SPREAD = 0.1  # of the factors at the start, divided by sqrt(dim)
 DIM_PER_INTERACTIONS = 128 / 500_000  # what few interactions carry: fewer factors
@@ -185,11 +185,8 @@ class ImplicitAls:
     @classmethod
     def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
         """Rebuild; the factors may stay on disk as a memory map."""
-        try:
+        with reading_card(cls.name):
             model = cls(**card["parameters"])
-        except (KeyError, TypeError, ValueError) as error:
-            message = f"the card of a {cls.name} model lacks its parameters: {error}"
-            raise ArtifactCorruptError(message) from error
         movie_ids = checked(arrays, "movie_ids", (None,))
         prior = checked(arrays, "prior", (len(movie_ids),))
         model._set(movie_ids, prior, checked(arrays, "factors", (len(movie_ids), None)))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from movie_mlops.domain.errors import ArtifactCorruptError
+from movie_mlops.models.algorithms.artifacts import checked, checked_positions, reading_card
 from movie_mlops.models.algorithms.base import (
     Arrays,
     Card,
@@ -14,7 +15,7 @@ from movie_mlops.models.algorithms.base import (
     IntArray,
     TrainingHistories,
 )
-from movie_mlops.models.algorithms.popularity import checked, interaction_shares, without
+from movie_mlops.models.algorithms.popularity import interaction_shares, without
 
 _COLUMNS_AT_ONCE = 512
 _TIE_BREAK = np.float32(1e-4)  # below any likeness that counts; orders what has none
@@ -134,19 +135,13 @@ class ItemNeighbours:
     @classmethod
     def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
         """Rebuild; see the protocol."""
-        try:
+        with reading_card(cls.name):
             model = cls(**card["parameters"])
-        except (KeyError, TypeError) as error:
-            message = f"the card of a {cls.name} model lacks its parameters: {error}"
-            raise ArtifactCorruptError(message) from error
         movie_ids = checked(arrays, "movie_ids", (None,))
         shares = checked(arrays, "shares", (len(movie_ids),))
         indptr = checked(arrays, "indptr", (len(movie_ids) + 1,))
         likeness = checked(arrays, "likeness", (int(indptr[-1]),))
-        films = checked(arrays, "films", (len(likeness),))
-        if len(films) and (films.min() < 0 or films.max() >= len(movie_ids)):
-            message = "array 'films' names films that the vocabulary does not have"
-            raise ArtifactCorruptError(message)
+        films = checked_positions(arrays, "films", (len(likeness),), len(movie_ids))
         if indptr[0] != 0 or (np.diff(indptr) < 0).any():
             message = "array 'indptr' is not a list of ascending starts"
             raise ArtifactCorruptError(message)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from movie_mlops.domain.errors import ArtifactCorruptError
+from movie_mlops.models.algorithms.artifacts import checked, checked_positions, reading_card
 from movie_mlops.models.algorithms.base import (
     Arrays,
     Card,
@@ -23,12 +23,7 @@ from movie_mlops.models.algorithms.base import (
 )
 from movie_mlops.models.algorithms.lag_softmax import SCALE, AdamW, Dropout, LagSoftmax
 from movie_mlops.models.algorithms.pieces import among, cut, jittered
-from movie_mlops.models.algorithms.popularity import (
-    checked,
-    checked_positions,
-    interaction_shares,
-    without,
-)
+from movie_mlops.models.algorithms.popularity import interaction_shares, without
 
 MUCH_DATA = 500_000
 """Interactions from which the settings are those found on MovieLens-1M; fewer: see `Schedule`."""
@@ -267,12 +262,9 @@ class LinearSoftmax:
     @classmethod
     def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
         """Rebuild; the tables may stay on disk as memory maps."""
-        try:
+        with reading_card(cls.name):
             model = cls(**card["parameters"])
             dim, heads, length = (int(model._parameters[key]) for key in ("dim", "heads", "length"))
-        except (KeyError, TypeError, ValueError) as error:
-            message = f"the card of a {cls.name} model lacks its parameters: {error}"
-            raise ArtifactCorruptError(message) from error
         movie_ids = checked(arrays, "movie_ids", (None,))
         films = len(movie_ids)
         modelled = checked_positions(arrays, "modelled", (None,), films)

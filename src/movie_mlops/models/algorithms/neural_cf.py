@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from movie_mlops.domain.errors import ArtifactCorruptError, ConfigurationError
+from movie_mlops.domain.errors import ConfigurationError
+from movie_mlops.models.algorithms.artifacts import checked, checked_positions, reading_card
 from movie_mlops.models.algorithms.base import (
     Arrays,
     Card,
@@ -23,7 +24,7 @@ from movie_mlops.models.algorithms.base import (
 )
 from movie_mlops.models.algorithms.networks import network_module
 from movie_mlops.models.algorithms.networks.modelled import Modelled
-from movie_mlops.models.algorithms.popularity import checked, interaction_shares
+from movie_mlops.models.algorithms.popularity import interaction_shares
 
 PRIOR_FILMS = 3.0
 LATEST = 20  # films whose contribution is computed
@@ -247,16 +248,10 @@ class NeuralCf:
     @classmethod
     def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
         """Rebuild; the arrays may stay on disk as memory maps."""
-        try:
+        with reading_card(cls.name):
             model = cls(**card["parameters"])
-        except (KeyError, TypeError) as error:
-            message = f"the card of a {cls.name} model lacks its parameters: {error}"
-            raise ArtifactCorruptError(message) from error
         movie_ids = checked(arrays, "movie_ids", (None,))
-        films = checked(arrays, "modelled", (None,))
-        if len(films) and not 0 <= films.min() <= films.max() < len(movie_ids):
-            message = "array 'modelled' names films that the vocabulary does not have"
-            raise ArtifactCorruptError(message)
+        films = checked_positions(arrays, "modelled", (None,), len(movie_ids))
         prior = checked(arrays, "prior", (len(films),))
         shapes = model._shapes(len(films))
         weights = {name: checked(arrays, name, of) for name, of in shapes.items()}

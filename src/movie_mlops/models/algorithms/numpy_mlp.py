@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from movie_mlops.domain.errors import TrainingDataError
+from movie_mlops.models.algorithms.artifacts import checked
 from movie_mlops.models.algorithms.base import (
     Arrays,
     Card,
@@ -15,7 +16,6 @@ from movie_mlops.models.algorithms.base import (
     IntArray,
     TrainingHistories,
 )
-from movie_mlops.models.algorithms.popularity import checked
 
 SEED = 42
 FEATURES = ("rating", "popularity", "watch_seconds")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from movie_mlops.domain.errors import ArtifactCorruptError
+from movie_mlops.models.algorithms.artifacts import checked, checked_positions, reading_card
 from movie_mlops.models.algorithms.base import (
     Arrays,
     Card,
@@ -25,7 +25,7 @@ from movie_mlops.models.algorithms.networks import network_module
 from movie_mlops.models.algorithms.networks.forward import Forward, History, Shape
 from movie_mlops.models.algorithms.networks.modelled import Modelled
 from movie_mlops.models.algorithms.pieces import cut, jittered
-from movie_mlops.models.algorithms.popularity import checked, interaction_shares
+from movie_mlops.models.algorithms.popularity import interaction_shares
 
 LARGE = 500_000  # interactions from which on the recipe is followed to the letter
 MEDIUM = 50_000  # ... the network has its full width
@@ -215,17 +215,11 @@ class Sasrec:
     @classmethod
     def from_artifact(cls, arrays: Mapping[str, NDArray[Any]], card: Card) -> Self:
         """Rebuild; the arrays may stay on disk as memory maps."""
-        try:
+        with reading_card(cls.name):
             model = cls(**card["parameters"])
             shape = Shape(**card["shape"])
-        except (KeyError, TypeError) as error:
-            message = f"the card of a {cls.name} model lacks its parameters or shape: {error}"
-            raise ArtifactCorruptError(message) from error
         movie_ids = checked(arrays, "movie_ids", (None,))
-        films = checked(arrays, "modelled", (None,))
-        if len(films) and not 0 <= films.min() <= films.max() < len(movie_ids):
-            message = "array 'modelled' names films that the vocabulary does not have"
-            raise ArtifactCorruptError(message)
+        films = checked_positions(arrays, "modelled", (None,), len(movie_ids))
         prior = checked(arrays, "prior", (len(films),))
         shapes = shape.arrays(len(films))
         weights = {name: checked(arrays, name, of) for name, of in shapes.items()}
