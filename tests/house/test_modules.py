@@ -12,6 +12,7 @@ SOURCE = ROOT / "src"
 MODULES = sorted(SOURCE.rglob("*.py"))
 ENGINES = {
     "alembic", "dvc", "evidently", "feast", "joblib", "lightgbm", "matplotlib", "mlflow", "pandas",
+    "psycopg2",
     "scipy", "sklearn", "sqlalchemy", "torch", "xgboost",
 }  # fmt: skip
 """What belongs to worker and pipelines: seconds to import and hundreds of megabytes."""
