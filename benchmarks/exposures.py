@@ -1,18 +1,22 @@
 """What it costs to remember every answer: noting, writing, finding. CPU time, one thread.
 
-python benchmarks/exposures.py [--records 200000]
+python benchmarks/exposures.py [--records 200000] [--state postgresql://USER@HOST:PORT/DATABASE]
+
+With `--state` the database, best an empty one, is filled instead of a file; its password is asked.
 """
 
 import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from getpass import getpass
 from pathlib import Path
 from statistics import median
 
 from movie_mlops.domain.requests import new_request_id
-from movie_mlops.models.serving.exposure_store import ExposureStore
+from movie_mlops.models.serving.exposure_engines import open_exposure_store
 from movie_mlops.models.serving.exposures import ExposureLog, Shown
+from movie_mlops.state import find_state
 
 REPEATS, PER_BATCH, ANSWERS = 7, 2_000, 500
 
@@ -27,7 +31,9 @@ def microseconds(work: Callable[[], object], count: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=200_000)
-    records = parser.parse_args().records
+    parser.add_argument("--state", default="sqlite:.")
+    given = parser.parse_args()
+    records = given.records
     items = tuple(range(1_000, 1_010))
     shown = [
         Shown("list", str(user), "personal", "movie_recommender", "7", "v20260101-120000", "blend",
@@ -37,8 +43,9 @@ def main() -> None:
     ids = [new_request_id() for _ in range(PER_BATCH)]
     answers = [shown[number % ANSWERS] for number in range(PER_BATCH)]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "exposures.db"
-        store = ExposureStore(path, "benchmark")
+        password = None if given.state.startswith("sqlite:") else getpass()
+        state = find_state(given.state, Path(folder), password)
+        store = open_exposure_store(state, "benchmark")
         log = ExposureLog(store)
         noting, writing = [], []
 
@@ -55,7 +62,8 @@ def main() -> None:
         for name, values in (("note", noting), ("write, in a thread", writing)):
             spread = f"[{min(values):.2f} … {max(values):.2f}]"
             print(f"{name:24} {median(values):8.2f} µs CPU per answer {spread}")
-        print(f"{'on disk':24} {size:8.0f} bytes per answer")
+        if size:
+            print(f"{'on disk':24} {size:8.0f} bytes per answer")
         for name, wanted in (("look up the last", ids[-1]), ("an id without a time", "unknown")):
             took = []
             for _ in range(REPEATS):

@@ -11,6 +11,7 @@ from movie_mlops.settings import Settings
 if TYPE_CHECKING:
     from tests.airflow_house import AirflowHouse
     from tests.kafka_broker import Broker
+    from tests.postgres import Postgres
     from tests.redis_server import RedisServer
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -47,6 +48,14 @@ def redis_server(tmp_path: Path) -> Iterator["RedisServer"]:
     folder = tmp_path / "redis"
     folder.mkdir()
     yield from redis_servers(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Postgres"]:
+    """A real PostgreSQL for all tests of this process; each asks for a database of its own."""
+    from tests.postgres import postgres_servers
+
+    yield from postgres_servers()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import uvicorn
 from threadpoolctl import threadpool_limits
 
 from movie_mlops.api.main import create_app
+from movie_mlops.bootstrap import open_exposures
 from movie_mlops.data.processors.posters import draw_poster
 from movie_mlops.data.tables import INTERACTIONS, MOVIES, PEOPLE
 from movie_mlops.domain.movies import GENRES
@@ -25,7 +26,6 @@ from movie_mlops.models.bundle import save_bundle
 from movie_mlops.models.manifest import Entry, point
 from movie_mlops.models.serving.audience import Audience, Plan
 from movie_mlops.models.serving.catalogue import Catalogue, People
-from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.models.serving.follower import HistoriesFollower, write_histories
 from movie_mlops.models.serving.histories import Histories
 from movie_mlops.models.serving.model_loader import ModelLoader
@@ -140,7 +140,7 @@ def api_services(settings: Settings) -> ApiServices:
         shelves=Shelves(recommender, histories, catalogue),
         ratings=RatingService(loader),
         audience=Audience(
-            ExposureStore(settings.home / "var" / "exposures.db", "api-0"),
+            open_exposures(settings, "api-0"),
             Plan(settings.running_experiment, settings.shadow_share),
             log,
             loader,

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from movie_mlops.bootstrap import build_services, exposures_path
+from movie_mlops.bootstrap import build_services, open_exposures
 from movie_mlops.data.crawlers import TMDBAccess
 from movie_mlops.data.crawlers import TMDBCrawler as _TMDBCrawler
 from movie_mlops.domain.errors import ConfigurationError
@@ -43,8 +43,8 @@ class ABTestManager(_ABTestManager):
     def __init__(
         self, name: str = "ab-test", *, attribution_minutes: float = 60.0, alpha: float = 0.05
     ) -> None:
-        path = exposures_path(load_settings())
-        super().__init__(path, name, attribution_minutes=attribution_minutes, alpha=alpha)
+        store = open_exposures(load_settings(), "ab-test-manager")
+        super().__init__(store, name, attribution_minutes=attribution_minutes, alpha=alpha)
 
 
 class MovieEventProducer(_MovieEventProducer):

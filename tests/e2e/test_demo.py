@@ -10,7 +10,7 @@ import pytest
 from tests.kafka_broker import find_kafka
 from tests.stacks import planned, required
 
-from movie_mlops.automation.loop_store import LoopStore
+from movie_mlops.automation.loop_store import open_loop_store
 from movie_mlops.bootstrap import Services, build_services
 from movie_mlops.cli.demo_house import DemoHouse, demo_settings
 from movie_mlops.cli.demo_people import Visit
@@ -32,6 +32,8 @@ from movie_mlops.events.schemas import (
 )
 from movie_mlops.models.manifest import read_manifest
 from movie_mlops.settings import PREFIX
+from movie_mlops.stack import Stack
+from movie_mlops.state import find_state
 
 STORY = [
     ("version 1", "challenger", "champion"),
@@ -103,7 +105,7 @@ def test_the_same_story_with_every_hop_on_a_real_engine() -> None:
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert "Traceback" not in ran.stdout + ran.stderr
         assert "interaction_count" in ran.stdout  # a viewer's features, by Redis and Feast
-        noted = [each.event for each in LoopStore(home / "var" / "loop.db").history()][::-1]
+        noted = remembered(Stack(home))
         mine = [each for each in noted if each.model_name == MOVIE_RECOMMENDER]
         moves = [(each.subject, each.before, each.after) for each in mine]
         assert [move for move in moves if move != TRAINED] == STORY
@@ -114,6 +116,18 @@ def test_the_same_story_with_every_hop_on_a_real_engine() -> None:
         assert len(rows) == rows["event_id"].n_unique() > 4_000
         for folder in (home / "var" / "stack").iterdir():  # it has stopped what it started
             assert not (folder / "record.json").exists()
+
+
+def remembered(stack: Stack) -> list[LoopTransition]:
+    """What the loop noted in PostgreSQL, which is started once more for that."""
+    stack.up(["postgresql"])
+    try:
+        keys = stack.environment()
+        password = keys["MOVIE_MLOPS_STATE_PASSWORD"]
+        state = find_state(keys["MOVIE_MLOPS_STATE_URL"], stack.home, password)
+        return [each.event for each in open_loop_store(state).history()][::-1]
+    finally:
+        stack.down()
 
 
 def check_lake(services: Services) -> None:

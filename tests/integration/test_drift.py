@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from tests.houses import training
 
-from movie_mlops.bootstrap import Services, build_services, exposures_path
+from movie_mlops.bootstrap import Services, build_services, open_exposures
 from movie_mlops.cli.main import cli
 from movie_mlops.data.processors.population import draw_population
 from movie_mlops.data.processors.tastes import simulate_interactions
@@ -30,7 +30,6 @@ from movie_mlops.events.schemas import (
 from movie_mlops.models.algorithms import create
 from movie_mlops.models.bundle import save_bundle
 from movie_mlops.models.manifest import Entry, point
-from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.models.serving.exposures import ExposureLog, Shown
 from movie_mlops.monitoring.metrics import FiguresCollector
 from movie_mlops.pipelines import drift_detection
@@ -191,7 +190,7 @@ def test_answers_are_compared_with_a_versions_first_ones(home: Path) -> None:
     """The path of lists moves from personal to popular: what viewers get has changed."""
     with opened(home) as services:
         live(services, shift=0.0)
-        store = ExposureStore(exposures_path(services.settings), "one")
+        store = open_exposures(services.settings, "one")
         log = ExposureLog(store)
         films = services.lake.read("movies")["movie_id"].to_list()
         for path in ("personal", "popular"):
@@ -231,7 +230,7 @@ def test_the_commands_print_what_they_found(home: Path) -> None:
     with opened(home) as services:
         live(services, shift=3.0)
         films = services.lake.read("movies")["movie_id"].to_list()
-        store = ExposureStore(exposures_path(services.settings), "one")
+        store = open_exposures(services.settings, "one")
         log = ExposureLog(store)
         request_id = new_request_id()
         items = tuple(films[:3])

@@ -16,7 +16,7 @@ from movie_mlops.api.control import create_control_app
 from movie_mlops.automation.loop import Told
 from movie_mlops.automation.rollout import Rollout, Stages
 from movie_mlops.automation.staging import Evidence, Staging
-from movie_mlops.bootstrap import build_services, exposures_path
+from movie_mlops.bootstrap import build_services, open_exposures
 from movie_mlops.cli.main import cli
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER, Alias
 from movie_mlops.events import open_event_log
@@ -35,7 +35,6 @@ from movie_mlops.models.manifest import Entry, TrialStage, point, read_manifest
 from movie_mlops.models.serving.ab_report import report_on
 from movie_mlops.models.serving.audience import canary_name
 from movie_mlops.models.serving.experiment_store import ExperimentStore
-from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.settings import Settings, load_settings
 
 KEY = {"X-API-Key": "secret-key"}
@@ -159,7 +158,7 @@ def challenge(settings: Settings, version: str, algorithm: str) -> None:
 
 def staging(settings: Settings) -> Staging:
     services = build_services(settings)
-    tests = ExperimentStore(ExposureStore(exposures_path(settings), "loop"))
+    tests = ExperimentStore(open_exposures(settings, "loop"))
     stages = Stages(
         "staged",
         TrialStage("shadow", 1.0),

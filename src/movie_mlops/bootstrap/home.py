@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 from movie_mlops.automation.handlers import GROUP, LakeWriter
 from movie_mlops.automation.loop import GROUP as AUTOMATION
 from movie_mlops.automation.loop import Told
-from movie_mlops.automation.loop_store import LoopStore
+from movie_mlops.automation.loop_store import open_loop_store
 from movie_mlops.automation.rollout import Rollout, Stages
-from movie_mlops.bootstrap.places import erased_folder, online_store_url, secret, tracking_uri
+from movie_mlops.bootstrap.places import (
+    erased_folder,
+    online_store_url,
+    secret,
+    state_of,
+    tracking_uri,
+)
 from movie_mlops.data.engine import TableEngine, open_table_engine
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.versions import DataVersionManager
@@ -65,7 +71,7 @@ class Home:
             secret(settings.online_store_password),
             settings.feature_server_url,
         )
-        self.loop_store = LoopStore(home / "var" / "loop.db")
+        self.loop_store = open_loop_store(state_of(settings))
         self.rollout = Rollout(
             self.serving,
             self.registry,

@@ -9,17 +9,25 @@ from pydantic import SecretStr
 
 from movie_mlops.data.lake import Lake
 from movie_mlops.domain.errors import ConfigurationError
+from movie_mlops.models.serving.exposure_engines import open_exposure_store
+from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.settings import (
     Settings,
 )
+from movie_mlops.state import State, find_state
 
 MOST_REPLICAS = 64
 _ROOT = Path(__file__).resolve().parents[3]
 
 
-def exposures_path(settings: Settings) -> Path:
-    """The file that says who was shown what."""
-    return settings.home / "var" / "exposures.db"
+def state_of(settings: Settings) -> State:
+    """Where the processes of a home share exposures, tests and the loop's memory."""
+    return find_state(settings.state_url, settings.home, secret(settings.state_password))
+
+
+def open_exposures(settings: Settings, worker: str) -> ExposureStore:
+    """Who was shown what; `worker` names the process that asks."""
+    return open_exposure_store(state_of(settings), worker)
 
 
 def erased_folder(settings: Settings) -> Path:

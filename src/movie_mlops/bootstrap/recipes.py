@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from movie_mlops.bootstrap.home import Home
 from movie_mlops.bootstrap.places import (
-    exposures_path,
+    open_exposures,
 )
 from movie_mlops.data.crawlers import open_crawler
 from movie_mlops.domain.errors import ConfigurationError, UnknownPipelineError
@@ -132,7 +132,7 @@ def drift_detection(home: Home) -> "DriftDetection":
         snapshots=home.snapshots,
         registry=home.registry,
         serving=home.serving,
-        exposures=exposures_path(settings),
+        open_exposures=partial(open_exposures, settings, "drift"),
         work=settings.home / "var" / "drift",
         figures=settings.home / "var" / "figures",
         sensitivity=Sensitivity(

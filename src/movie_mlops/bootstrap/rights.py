@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from movie_mlops.bootstrap.home import Home
-from movie_mlops.bootstrap.places import exposures_path
+from movie_mlops.bootstrap.places import open_exposures, state_of
 
 if TYPE_CHECKING:
     from movie_mlops.pipelines.erasure import UserErasure
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 
 def user_erasure(home: Home) -> "UserErasure":
     """What removes one viewer from this home."""
+    from movie_mlops.models.serving.exposure_engines import FILE
     from movie_mlops.pipelines.erasure import ErasedFiles, UserErasure
 
+    state = state_of(home.settings)
     settings, var = home.settings, home.settings.home / "var"
     path = settings.path
     is_embedded = settings.events_url.startswith("sqlite:")
@@ -30,9 +34,10 @@ def user_erasure(home: Home) -> "UserErasure":
         features=home.features,
         registry=home.registry,
         serving=home.serving,
+        open_exposures=partial(open_exposures, settings, "erasure"),
         files=ErasedFiles(
             events=path(settings.events_url) if is_embedded else None,
-            exposures=exposures_path(settings),
+            exposures=state / FILE if isinstance(state, Path) else None,
             online=path(settings.online_store_url) if is_local else None,
             work=home.work,
             receipts=var / "receipts",
@@ -46,12 +51,11 @@ def user_erasure(home: Home) -> "UserErasure":
 @contextmanager
 def answer_tracing(home: Home) -> "Iterator[Tracing]":
     """What tells where an answer of this home came from."""
-    from movie_mlops.models.serving.exposure_store import ExposureStore
     from movie_mlops.models.serving.exposures import ExposureLog
     from movie_mlops.models.serving.knowledge import Knowledge
     from movie_mlops.pipelines.tracing import Tracing
 
-    store = ExposureStore(exposures_path(home.settings), "trace")
+    store = open_exposures(home.settings, "trace")
     try:
         yield Tracing(
             exposures=ExposureLog(store),

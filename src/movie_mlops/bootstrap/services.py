@@ -13,7 +13,7 @@ from movie_mlops.automation.rollout import BY_HAND
 from movie_mlops.automation.staging import Evidence, Staging
 from movie_mlops.bootstrap import recipes
 from movie_mlops.bootstrap.home import Home
-from movie_mlops.bootstrap.places import exposures_path
+from movie_mlops.bootstrap.places import open_exposures
 from movie_mlops.data.tables import MOVIES
 from movie_mlops.events.schemas import (
     LoopTransition,
@@ -21,7 +21,6 @@ from movie_mlops.events.schemas import (
 from movie_mlops.models.serving.ab_report import report_on
 from movie_mlops.models.serving.audience import canary_name
 from movie_mlops.models.serving.experiment_store import ExperimentStore
-from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.monitoring.metrics import write_figures
 from movie_mlops.orchestration.base import Pipeline
 from movie_mlops.settings import (
@@ -59,7 +58,7 @@ class Services(Home):
     def loop(self) -> Loop:
         """The closed loop."""
         settings = self.settings
-        tests = ExperimentStore(ExposureStore(exposures_path(settings), "loop"))
+        tests = ExperimentStore(open_exposures(settings, "loop"))
         evidence = Evidence(
             tests.shadow_lists, lambda version: report_on(tests, canary_name(version), active=True)
         )
@@ -91,7 +90,7 @@ class Services(Home):
         from movie_mlops.models.serving.online_quality import gauges, online_quality
 
         settings = self.settings
-        store = ExposureStore(exposures_path(settings), "quality")
+        store = open_exposures(settings, "quality")
         self._outcomes = self._outcomes or Outcomes(self.log)
         try:
             minutes = settings.canary_attribution_minutes

@@ -1,6 +1,6 @@
 """The parts of one API process, put together."""
 
-from movie_mlops.bootstrap.places import erased_folder, exposures_path, read_if_there, take_slot
+from movie_mlops.bootstrap.places import erased_folder, open_exposures, read_if_there, take_slot
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.processors.posters import draw_poster
 from movie_mlops.events import open_event_log
@@ -9,7 +9,6 @@ from movie_mlops.models import algorithms
 from movie_mlops.models.serving.audience import Audience, Plan
 from movie_mlops.models.serving.batch_lists import BatchLists
 from movie_mlops.models.serving.catalogue import Catalogue, People
-from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.models.serving.follower import HistoriesFollower
 from movie_mlops.models.serving.histories import Histories
 from movie_mlops.models.serving.model_loader import ModelLoader
@@ -53,7 +52,7 @@ def open_api_services(settings: Settings) -> ApiServices:
         shelves=Shelves(recommender, histories, catalogue),
         ratings=RatingService(loader),
         audience=Audience(
-            ExposureStore(exposures_path(settings), group),
+            open_exposures(settings, group),
             Plan(settings.running_experiment, settings.shadow_share),
             log,
             loader,

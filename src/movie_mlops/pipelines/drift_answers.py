@@ -1,7 +1,7 @@
 """What viewers were answered, as windows: a version's first answers are what later ones keep to."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -21,10 +21,12 @@ _TIME = pl.Datetime("us", "UTC")
 
 
 class AnswerWindows:
-    """Answers in the file of the exposures; references lie in `work`, without users' ids."""
+    """Answers among the exposures; references lie in `work`, without users' ids."""
 
-    def __init__(self, exposures: Path, work: Path, min_answers: int) -> None:
-        self._exposures, self._work, self._fewest = exposures, work, min_answers
+    def __init__(
+        self, open_exposures: Callable[[], ExposureStore], work: Path, min_answers: int
+    ) -> None:
+        self._open_exposures, self._work, self._fewest = open_exposures, work, min_answers
 
     def frames(self, version: str, lake: Lake, window: timedelta, now: datetime) -> list[Frames]:
         """Lists of this version and predicted ratings; empty until each has a reference.
@@ -32,8 +34,6 @@ class AnswerWindows:
         Raises:
             EngineUnavailableError: the exposures do not answer.
         """
-        if not self._exposures.is_file():
-            return []
         lists, ratings = self._read(version, now)
         shown = answered(lists, lake.read("movies"))
         found = (
@@ -68,7 +68,7 @@ class AnswerWindows:
 
     def _read(self, version: str, now: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
         since = round(1000 * (now.timestamp() - KEPT_SECONDS))
-        store = ExposureStore(self._exposures, "drift")
+        store = self._open_exposures()
         # the latest ones of a day that may have a million
         lists: deque[tuple[int, int, str, tuple[int, ...]]] = deque(maxlen=KEPT_ROWS)
         ratings: deque[tuple[int, int, float]] = deque(maxlen=KEPT_ROWS)

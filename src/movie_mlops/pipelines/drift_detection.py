@@ -18,6 +18,7 @@ from movie_mlops.events.schemas import ModelDriftEvent
 from movie_mlops.models.bundle import load_bundle
 from movie_mlops.models.manifest import Entry, read_manifest
 from movie_mlops.models.registry import ModelRegistry, RunRecord
+from movie_mlops.models.serving.exposure_store import ExposureStore
 from movie_mlops.monitoring.drift import DriftReport, compare
 from movie_mlops.monitoring.metrics import write_figures
 from movie_mlops.orchestration.base import Json, Pipeline, Report
@@ -62,7 +63,7 @@ class DriftDetection:
     snapshots: DataVersionManager
     registry: ModelRegistry
     serving: Path
-    exposures: Path
+    open_exposures: Callable[[], ExposureStore]
     work: Path
     figures: Path
     sensitivity: Sensitivity
@@ -160,7 +161,7 @@ class DriftDetection:
         how = self.sensitivity
         frames = [acts(self.lake, self._trained(champion), how.window, now)]
         try:
-            answers = AnswerWindows(self.exposures, self.work, how.min_events)
+            answers = AnswerWindows(self.open_exposures, self.work, how.min_events)
             frames += answers.frames(champion.version, self.lake, how.window, now)
         except EngineUnavailableError:  # acts are judged all the same
             report("answers cannot be read now", 0, None)

@@ -60,10 +60,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ErasedFiles:
-    """Files and folders; `events` and `online` are None where they are no SQLite files here."""
+    """Files and folders; the first three are None where they are no SQLite files here."""
 
     events: Path | None
-    exposures: Path
+    exposures: Path | None
     online: Path | None
     work: Path
     receipts: Path
@@ -85,6 +85,7 @@ class UserErasure:
     features: FeatureStore
     registry: ModelRegistry
     serving: Path
+    open_exposures: Callable[[], ExposureStore]
     files: ErasedFiles
     history_length: int
     retention: timedelta
@@ -175,22 +176,23 @@ class UserErasure:
         return {"batch lists": self._rewrite(served, user_id, noted, batch_lists.without_user)}
 
     def clean_exposures(self, user_id: str, noted: Erasure) -> dict[str, int]:
-        """Who was shown what, and who was in an A/B test."""
+        """Who was shown what, and who was in an A/B test; in PostgreSQL, too."""
         del noted
-        if not self.files.exposures.exists():
+        if self.files.exposures is not None and not self.files.exposures.exists():
             return {}
         time.sleep(_SETTLE_SECONDS)
-        store = ExposureStore(self.files.exposures, "erasure")
+        store = self.open_exposures()
         tests = ExperimentStore(store)
         try:
-            store.forget_damaged()
             gone = erase_exposures(store, user_id)
             subjects = {}
             for name in tests.names():
                 definition = tests.definition(name)
                 if definition is not None:
                     subjects[name] = decode_definition(definition).subject(user_id)
-            return {"exposures": gone, "test subjects": tests.erase(subjects)}
+            users = tests.erase(subjects)
+            store.forget_deleted()
+            return {"exposures": gone, "test subjects": users}
         finally:
             store.close()
 
@@ -247,6 +249,11 @@ class UserErasure:
                 f"Kafka's records until {until:%Y-%m-%d %H:%M} UTC, when the worker trims the log "
                 "(event_retention_days), or until the topics' own retention.ms if that is shorter; "
                 "every reader of this home leaves them out"
+            )
+        if self.files.exposures is None:
+            remains.append(
+                "PostgreSQL's files and write-ahead log until it uses their room again: no query "
+                "finds these rows; VACUUM FULL rewrites the tables of exposures at once"
             )
         return remains
 

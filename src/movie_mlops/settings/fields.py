@@ -71,6 +71,16 @@ class Settings(BaseModel):
         "sqlite:var/events.db",
         description="The event log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT][/PREFIX].",
     )
+    state_url: str = Field(
+        "sqlite:var",
+        description=(
+            "Exposures, A/B tests and the loop's memory: sqlite:FOLDER or "
+            "postgresql://USER@HOST:PORT/DATABASE."
+        ),
+    )
+    state_password: SecretStr | None = Field(
+        None, description="Password of the PostgreSQL that holds them."
+    )
     runner_url: str = Field(
         "inprocess:", description="What runs pipelines: inprocess: or airflow+http://HOST:PORT."
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from movie_mlops.domain.errors import ConfigurationError, EngineUnavailableError
+from movie_mlops.settings import field_key
 from movie_mlops.stack.asking import ANSWER_SECONDS, modules, program_version
 from movie_mlops.stack.base import Engine, Ground, Missing, Process
 from movie_mlops.stack.files import write_text
@@ -107,6 +108,14 @@ class PostgreSQL(Engine):
                 cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
                 if not cursor.fetchone():
                     cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(word, word))
+
+    def environment(self, ground: Ground) -> dict[str, str]:
+        """What the house's processes share."""
+        address = f"{ground.host}:{ground.port(self.name)}"
+        return {
+            field_key("state_url"): f"postgresql://movie_mlops@{address}/movie_mlops",
+            field_key("state_password"): ground.secret(f"{self.name}-movie_mlops"),
+        }
 
 
 def database_url(ground: Ground, name: str, scheme: str = "postgresql+psycopg2") -> str:

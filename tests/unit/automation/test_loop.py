@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from movie_mlops.automation.loop import Loop, Told
-from movie_mlops.automation.loop_store import LoopStore, Retraining
+from movie_mlops.automation.loop_store import LoopStore, Retraining, open_loop_store
 from movie_mlops.automation.policies import Policy, decide_retraining
 from movie_mlops.automation.rollout import Rollout, Stages
 from movie_mlops.automation.staging import Evidence, Staging
@@ -149,7 +149,7 @@ class Home:
     verdict: str = "running"
 
     def __post_init__(self) -> None:
-        self.store = LoopStore(self.path / "loop.db")
+        self.store = open_loop_store(self.path)
         self.aliases = Aliases()
         self.told = Told(self.store, lambda: self.log)
         registry: Any = self.aliases

@@ -100,7 +100,7 @@ def report_on(store: ExperimentStore, name: str, *, active: bool) -> ExperimentR
     """The test's report; None when there is no test of this name.
 
     Raises:
-        EngineUnavailableError: the file does not answer.
+        EngineUnavailableError: the store does not answer.
     """
     definition = store.definition(name)
     if definition is None:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from movie_mlops.domain.experiments import Arm, Experiment
@@ -20,21 +19,21 @@ from movie_mlops.models.serving.exposures import ExposureLog, Shown
 
 
 class ABTestManager:
-    """One test over any models, kept in the file of the exposures.
+    """One test over any models, kept beside the exposures; `close` closes their store.
 
     The test `name` begins with the first `route_request`; the first model is the control.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        store: ExposureStore,
         name: str = "ab-test",
         *,
         attribution_minutes: float = 60.0,
         alpha: float = 0.05,
     ) -> None:
         self._name, self._minutes, self._alpha = name, attribution_minutes, alpha
-        self._store = ExposureStore(Path(path), "ab-test-manager")
+        self._store = store
         self._tests = ExperimentStore(self._store)
         self._experiment: Experiment | None = None
         self._log = ExposureLog(self._store)
@@ -116,7 +115,7 @@ class ABTestManager:
         return report_on(self._tests, self._name, active=self._experiment is not None)
 
     def close(self) -> None:
-        """Write what is noted and close the file."""
+        """Write what is noted and close the store."""
         self._log.close()
         self._store.close()
 

@@ -65,7 +65,7 @@ class Audience:
         """Begin to write, to join and to work in the shadow; follow the manifest from now on.
 
         Raises:
-            EngineUnavailableError: the event log or the file of exposures does not answer.
+            EngineUnavailableError: the event log does not answer.
         """
         self.exposures.start()
         self.shadow.start()
@@ -73,7 +73,7 @@ class Audience:
         self._loader.subscribe(self._follow)
 
     def close(self) -> None:
-        """Write what is noted and close the file."""
+        """Write what is noted and close the store."""
         self._stop_joining()
         self.shadow.stop()
         self.exposures.close()
@@ -95,10 +95,10 @@ class Audience:
         if plan == self._plan:
             return
         self._stop_joining()
+        self.exposures.experiment = None  # until the joiner has made the test known
         if plan.experiment is not None:
             self._joiner = OutcomeJoiner(plan.experiment, self._log, self.store, self.exposures)
             self._joiner.start()
-        self.exposures.experiment = plan.experiment
         self.trial.test(plan.experiment)
         self.shadow.share = plan.shadow_share
         self._plan = plan

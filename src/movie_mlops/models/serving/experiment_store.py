@@ -28,7 +28,7 @@ class Found(NamedTuple):
 
 
 class ExperimentStore:
-    """Tests in the file of the exposures; every call raises what `ExposureStore` raises."""
+    """Tests beside the exposures, in SQL of all engines; raises what `ExposureStore` raises."""
 
     def __init__(self, store: ExposureStore) -> None:
         self._store = store
@@ -40,29 +40,31 @@ class ExperimentStore:
         """
         with self._store.changing() as connection:
             added = connection.execute(
-                "INSERT OR IGNORE INTO experiments (name, definition, started_ms) VALUES (?, ?, ?)",
+                "INSERT INTO experiments (name, definition, started_ms) VALUES (?, ?, ?)"
+                " ON CONFLICT (name) DO NOTHING",
                 (name, definition, round(1000 * time())),
             )
+            is_new = bool(added.rowcount)
             connection.execute(
                 "UPDATE experiments SET changed = 1 WHERE name = ? AND definition <> ?",
                 (name, definition),
             )
-            old = connection.execute(
-                "SELECT name FROM experiments WHERE name <> ? ORDER BY started_ms DESC"
-                " LIMIT -1 OFFSET ?",
-                (name, _KEPT - 1),
+            others = connection.execute(
+                "SELECT name FROM experiments WHERE name <> ? ORDER BY started_ms DESC", (name,)
             ).fetchall()
+            old = others[_KEPT - 1 :]
+            # the test itself first, here as everywhere: then no two transactions wait in a circle
+            connection.executemany("DELETE FROM experiments WHERE name = ?", old)
             connection.executemany("DELETE FROM subjects WHERE experiment = ?", old)
             connection.executemany("DELETE FROM arms WHERE experiment = ?", old)
-            connection.executemany("DELETE FROM experiments WHERE name = ?", old)
-            return added.rowcount > 0
+            return is_new
 
     def open_subjects(
         self, name: str, acts: Sequence[tuple[bytes, int]], window_ms: int
     ) -> list[int]:
         """Places of those (subject, time) whose conversion would count and has not yet."""
         query = (
-            "SELECT 1 FROM subjects WHERE experiment = ? AND subject = ? AND NOT converted"
+            "SELECT 1 FROM subjects WHERE experiment = ? AND subject = ? AND converted = 0"
             " AND ? BETWEEN first_ms AND first_ms + ?"
         )
         with self._store.reading() as connection:
@@ -75,21 +77,21 @@ class ExperimentStore:
     def convert(self, name: str, subjects: Sequence[bytes], joined_ms: int) -> None:
         """Note these users' conversions, and that every outcome before `joined_ms` is in."""
         with self._store.changing() as connection:
+            connection.execute(
+                "UPDATE experiments SET joined_ms ="
+                " CASE WHEN joined_ms < ? THEN ? ELSE joined_ms END WHERE name = ?",
+                (joined_ms, joined_ms, name),
+            )
             connection.executemany(
                 "UPDATE subjects SET converted = 1 WHERE experiment = ? AND subject = ?",
                 [(name, subject) for subject in subjects],
             )
-            connection.execute(
-                "UPDATE experiments SET joined_ms = max(joined_ms, ?) WHERE name = ?",
-                (joined_ms, name),
-            )
 
     def erase(self, subjects: Mapping[str, bytes]) -> int:
         """Take one subject out of each of these tests; how many there were."""
+        query = "DELETE FROM subjects WHERE experiment = ? AND subject = ?"
         with self._store.changing() as connection:
-            return connection.executemany(
-                "DELETE FROM subjects WHERE experiment = ? AND subject = ?", list(subjects.items())
-            ).rowcount
+            return sum(connection.execute(query, each).rowcount for each in subjects.items())
 
     def shadow_lists(self, version: str) -> int:
         """Lists that this version made unseen."""
@@ -97,7 +99,7 @@ class ExperimentStore:
             "SELECT sum(exposures) FROM arms WHERE experiment = ? AND version = ?",
             (SHADOW, version),
         )
-        return rows[0][0] or 0
+        return int(rows[0][0] or 0)
 
     def names(self) -> list[str]:
         """Tests that are or were, the latest first."""
@@ -121,11 +123,11 @@ class ExperimentStore:
         definition, started, changed, joined, subjects = rows[0]
         cells = self._store.rows(
             "SELECT first_ms / ?, arm, count(*), sum(converted) FROM subjects"
-            " WHERE experiment = ? AND NOT crossed GROUP BY 1, 2 ORDER BY 1",
+            " WHERE experiment = ? AND crossed = 0 GROUP BY 1, 2 ORDER BY 1",
             (bucket_ms, name),
         )
         [(crossed,)] = self._store.rows(
-            "SELECT count(*) FROM subjects WHERE experiment = ? AND crossed", (name,)
+            "SELECT count(*) FROM subjects WHERE experiment = ? AND crossed = 1", (name,)
         )
         shown = self._store.rows(
             "SELECT arm, version, exposures FROM arms WHERE experiment = ?", (name,)

@@ -1,69 +1,15 @@
-"""The file in which all API processes of a home keep who was shown what, and tests their users."""
+"""The port of what all API processes of a home share: who was shown what, and tests' users."""
 
-import fcntl
-import logging
-import sqlite3
-import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
-from movie_mlops.domain.errors import EngineUnavailableError
+from movie_mlops.state import Connection
 
 KEPT_SECONDS = 24 * 3600.0
 KEPT_RECORDS = 1_000_000
 KEPT_SUBJECTS = 1_000_000
-_BUSY_SECONDS = 2.0
-_LOOK_INSTRUCTIONS = 1_000  # of SQLite's machine between two looks at the clock
-_PRUNED_AT_ONCE = 1_000
-_LOG = logging.getLogger(__name__)
-
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS batches ("
-    " number INTEGER PRIMARY KEY AUTOINCREMENT, begin_ms INTEGER NOT NULL,"
-    " end_ms INTEGER NOT NULL, worker TEXT NOT NULL, records INTEGER NOT NULL, body BLOB NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS batch_ends ON batches (end_ms)",
-    "CREATE TABLE IF NOT EXISTS kept (one INTEGER PRIMARY KEY CHECK (one = 1), records INTEGER)",
-    "INSERT OR IGNORE INTO kept VALUES (1, 0)",
-    "CREATE TRIGGER IF NOT EXISTS batch_added AFTER INSERT ON batches"
-    " BEGIN UPDATE kept SET records = records + NEW.records; END",
-    "CREATE TRIGGER IF NOT EXISTS batch_removed AFTER DELETE ON batches"
-    " BEGIN UPDATE kept SET records = records - OLD.records; END",
-    "CREATE TABLE IF NOT EXISTS experiments ("
-    " name TEXT PRIMARY KEY, definition BLOB NOT NULL, started_ms INTEGER NOT NULL,"
-    " changed INTEGER NOT NULL DEFAULT 0, joined_ms INTEGER NOT NULL DEFAULT 0,"
-    " subjects INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS arms ("
-    " experiment TEXT NOT NULL, arm TEXT NOT NULL, version TEXT NOT NULL,"
-    " exposures INTEGER NOT NULL, PRIMARY KEY (experiment, arm, version)) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS subjects ("
-    " experiment TEXT NOT NULL, subject BLOB NOT NULL, arm TEXT NOT NULL,"
-    " first_ms INTEGER NOT NULL, crossed INTEGER NOT NULL DEFAULT 0,"
-    " converted INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (experiment, subject)) WITHOUT ROWID",
-    "CREATE TRIGGER IF NOT EXISTS subject_added AFTER INSERT ON subjects BEGIN"
-    " UPDATE experiments SET subjects = subjects + 1 WHERE name = NEW.experiment; END",
-)
-_ADD_SUBJECT = (
-    "INSERT INTO subjects (experiment, subject, arm, first_ms) SELECT ?1, ?2, ?3, ?4"  # noqa: S608 (ours)
-    f" FROM experiments WHERE name = ?1 AND subjects < {KEPT_SUBJECTS}"
-    " ON CONFLICT DO UPDATE SET crossed = max(crossed, arm <> excluded.arm),"
-    " first_ms = min(first_ms, excluded.first_ms)"
-)
-_ADD_EXPOSURES = (
-    "INSERT INTO arms VALUES (?, ?, ?, ?)"
-    " ON CONFLICT DO UPDATE SET exposures = exposures + excluded.exposures"
-)
-_OLDEST_TOO_MANY = (
-    "DELETE FROM batches WHERE number IN (SELECT number FROM (SELECT number,"  # noqa: S608 (ours)
-    " sum(records) OVER (ORDER BY number) - records AS before FROM"
-    f" (SELECT number, records FROM batches ORDER BY number LIMIT {_PRUNED_AT_ONCE}))"
-    " WHERE before < ?)"
-)
-
-
-class _Damaged(sqlite3.Error):
-    """The file is no database, or one that is broken."""
 
 
 class Batch(NamedTuple):
@@ -80,63 +26,34 @@ class Batch(NamedTuple):
     exposures: Sequence[tuple[str, str, str, int]] = ()
 
 
-class ExposureStore:
-    """One SQLite file; every call opens it anew but `write`, which one thread makes.
+class ExposureStore(ABC):
+    """Batches of a day, a million records at most, and the users of the latest few A/B tests.
 
-    A kill loses nothing that was written; a power cut may lose the last moments. What is
-    deleted is overwritten. `kept_records` bounds the records of all processes together. A file
-    that is damaged is set aside and begun anew: exposures may be lost, serving must not wait.
+    Tables, the same in every engine: batches (number, begin_ms, end_ms, worker, records, body),
+    kept (records: how many there are), experiments, arms, subjects. What was written survives a
+    kill of any process.
     """
 
-    def __init__(self, path: Path, worker: str, kept_records: int = KEPT_RECORDS) -> None:
-        self._path, self._worker, self._kept_records = path, worker, kept_records
-        self._lock: IO[str] | None = None
-        self._damaged = path.with_suffix(".damaged")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._translated():
-            self._writer = self._opened()
+    _FOR_CHANGE = ""
+    """Ends a SELECT whose row is changed in the same transaction."""
 
+    @abstractmethod
     def write(self, batch: Batch) -> None:
         """Store one batch, all or nothing.
 
         Raises:
-            EngineUnavailableError: the file cannot be written now.
+            EngineUnavailableError: the engine cannot write now.
         """
-        row = (batch.begin_ms, batch.end_ms, self._worker, batch.records, batch.body)
-        insert = (
-            "INSERT INTO batches (begin_ms, end_ms, worker, records, body) VALUES (?, ?, ?, ?, ?)"
-        )
-        with self._translated():
-            if not batch.subjects and not batch.exposures:
-                self._writer.execute(insert, row)  # one statement, one wait for the interpreter
-                return
-            with _transaction(self._writer):
-                self._writer.execute(insert, row)
-                self._writer.executemany(_ADD_SUBJECT, batch.subjects)
-                self._writer.executemany(_ADD_EXPOSURES, batch.exposures)
 
+    @abstractmethod
     def prune(self) -> None:
         """Drop what is too old or too much.
 
         Raises:
-            EngineUnavailableError: the file cannot be written now.
+            EngineUnavailableError: the engine cannot write now.
         """
-        oldest = round(1000 * (time.time() - KEPT_SECONDS))
-        self.forget_damaged(KEPT_SECONDS)
-        with self._translated():
-            self._writer.execute("DELETE FROM batches WHERE end_ms < ?", (oldest,))
-            for _ in range(100):
-                [(records,)] = self._writer.execute("SELECT records FROM kept")
-                if records <= self._kept_records:
-                    return
-                self._writer.execute(_OLDEST_TOO_MANY, (records - self._kept_records,))
 
-    def forget_damaged(self, older_seconds: float = 0.0) -> None:
-        """Remove a file that was set aside so long ago: it holds what viewers saw, too."""
-        with suppress(FileNotFoundError):
-            if time.time() - self._damaged.stat().st_mtime >= older_seconds:
-                self._damaged.unlink()
-
+    @abstractmethod
     def bodies(
         self, request_id: str, between_ms: tuple[int, int] | None, limit_seconds: float
     ) -> Iterator[bytes]:
@@ -144,146 +61,69 @@ class ExposureStore:
 
         Ends without a word when the time is up; nothing older than a day is looked at.
         """
-        oldest = round(1000 * (time.time() - KEPT_SECONDS))
-        begin, end = between_ms or (oldest, 2**62)
-        order = "end_ms" if between_ms else "end_ms DESC"
-        query = (
-            "SELECT body FROM batches WHERE end_ms BETWEEN ? AND ? AND instr(body, ?) > 0"  # noqa: S608 (ours)
-            f" ORDER BY {order}"
-        )
-        give_up = time.monotonic() + limit_seconds
-        with self._translated(), closing(self._connect()) as reader:
-            reader.set_progress_handler(lambda: time.monotonic() > give_up, _LOOK_INSTRUCTIONS)
-            with suppress(sqlite3.OperationalError):  # interrupted by the clock
-                for (body,) in reader.execute(
-                    query, (max(begin, oldest), end, request_id.encode())
-                ):
-                    yield body
 
+    @abstractmethod
+    def bodies_since(self, since_ms: int) -> Iterator[bytes]:
+        """Bodies of all batches that end after this time, in the order they were written."""
+
+    @abstractmethod
+    def numbers_with(self, text: str) -> list[int]:
+        """Numbers of the batches whose body holds the text."""
+
+    @abstractmethod
     def lead(self) -> bool:
-        """Whether this process joins outcomes: the first one that asks does, until it ends."""
-        if self._lock is None:
-            stream = self._path.with_suffix(".lock").open("a")
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stream.close()
-            else:
-                self._lock = stream
-        return self._lock is not None
+        """Whether this process joins outcomes: the first one that asks does, until it ends.
 
-    def close(self) -> None:
-        """Close the file and let another process lead."""
-        self._writer.close()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        False once after this process lost the lead: another one may have joined since.
+        """
 
-    def rows(self, query: str, arguments: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        """What a query of the file finds.
+    @abstractmethod
+    def rows(self, query: str, arguments: Sequence[Any] = ()) -> list[Any]:
+        """What a query finds.
 
         Raises:
-            EngineUnavailableError: the file cannot be read now.
+            EngineUnavailableError: the engine does not answer.
         """
-        with self.reading() as connection:
-            return connection.execute(query, arguments).fetchall()
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Connection]:
         """A connection to read with; raises as `rows` does."""
-        with self._translated(), closing(self._connect()) as connection:
-            yield connection
 
-    @contextmanager
-    def changing(self) -> Iterator[sqlite3.Connection]:
+    @abstractmethod
+    def changing(self) -> AbstractContextManager[Connection]:
         """A connection within one transaction.
 
         Raises:
-            EngineUnavailableError: the file cannot be written now.
+            EngineUnavailableError: the engine cannot write now.
         """
-        with self._translated(), closing(self._connect()) as connection, _transaction(connection):
-            yield connection
 
-    def _opened(self) -> sqlite3.Connection:
-        """The writer; processes open one after another, so that one file is set aside."""
-        with self._path.with_suffix(".opening").open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            with suppress(_Damaged):
-                return self._furnished()
-            _LOG.warning("%s is damaged and set aside as %s", self._path, self._damaged.name)
-            self._path.replace(self._damaged)
-            self._damaged.touch()
-            for suffix in ("-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            return self._furnished()
+    @abstractmethod
+    def forget_deleted(self) -> None:
+        """Leave as little of what was deleted as the engine can; the engine's docstring says."""
 
-    def _furnished(self) -> sqlite3.Connection:
-        try:
-            made = self._connect()
-            with _closed_on_error(made):
-                _with_patience(lambda: _furnish(made))
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-                raise _Damaged from error
-            raise
-        return made
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the engine and let another process lead."""
 
-    def _connect(self) -> sqlite3.Connection:
-        made = sqlite3.connect(
-            self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        with _closed_on_error(made):
-            made.execute("PRAGMA synchronous = NORMAL")
-            made.execute("PRAGMA secure_delete = ON")
-        return made
+    def rewrite(self, number: int, change: Callable[[bytes], tuple[bytes, int, int]]) -> int:
+        """Change a batch; `change` says the new body, its records, and how many are gone.
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            message = f"the exposures in {self._path} do not answer: {error}"
-            raise EngineUnavailableError(message) from error
+        A batch without records goes as a whole. Returns how many are gone.
 
-
-@contextmanager
-def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        connection.close()
-        raise
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _furnish(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    with _transaction(connection):
-        for statement in _SCHEMA:
-            connection.execute(statement)
-
-
-def _with_patience(work: Callable[[], object]) -> None:
-    """Another process may switch or create at this moment, and SQLite does not wait for that."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            work()
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+        Raises:
+            EngineUnavailableError: the engine cannot write now.
+        """
+        with self.changing() as connection:  # a short one each: API processes write meanwhile
+            query = "SELECT begin_ms, end_ms, worker, body FROM batches WHERE number = ?"
+            row = connection.execute(query + self._FOR_CHANGE, (number,)).fetchone()
+            left, count, gone = change(row[-1]) if row else (b"", 0, 0)
+            if gone:
+                # delete and insert, not update: the triggers keep the count of records
+                connection.execute("DELETE FROM batches WHERE number = ?", (number,))
+                if count:
+                    insert = (
+                        "INSERT INTO batches (number, begin_ms, end_ms, worker, records, body)"
+                        " VALUES (?, ?, ?, ?, ?, ?)"
+                    )
+                    connection.execute(insert, (number, *row[:3], count, left))
+        return gone

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -83,6 +84,7 @@ class ExposureLog:
         self._append = self._pending.append
         self._known: set[tuple[str, str, str]] = set()
         self._pruned_at = 0.0
+        self._is_losing = False
         self._flushing, self._searching = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="exposures", daemon=True)
@@ -116,7 +118,13 @@ class ExposureLog:
                 self._write(noted)
             except EngineUnavailableError as error:
                 _DROPPED["unwritten"].inc(len(noted))
-                _LOG.error("%d exposures were lost: %s", len(noted), error)
+                if not self._is_losing:  # once per outage; the counter says how many
+                    _LOG.error("%d exposures were lost, more may be: %s", len(noted), error)
+                self._is_losing = True
+            else:
+                if self._is_losing:
+                    _LOG.warning("exposures are written again")
+                self._is_losing = False
 
     def find(self, request_id: str, user_id: str | None = None) -> Trace | None:
         """What was answered under this id, at last; of several viewers' answers, this one's.
@@ -125,7 +133,7 @@ class ExposureLog:
         a second and a half, so not on an event loop. None when there is none (any more).
 
         Raises:
-            EngineUnavailableError: the file does not answer, or too many look-ups wait.
+            EngineUnavailableError: the store does not answer, or too many look-ups wait.
         """
         if not self._searching.acquire(timeout=LOOK_UP_SECONDS):
             message = "too many look-ups at once; try again in a second"
@@ -238,38 +246,22 @@ def written(store: ExposureStore, since_ms: int) -> Iterator[Written]:
     """All batches that end after this time, in the order they were written.
 
     Raises:
-        EngineUnavailableError: the file does not answer.
+        EngineUnavailableError: the store does not answer.
     """
-    query = "SELECT body FROM batches WHERE end_ms >= ? ORDER BY number"
-    with store.reading() as connection:
-        for (body,) in connection.execute(query, (since_ms,)):
-            held = _decode(body)
-            at_ms = held.begin_ms + np.array(held.after_ms, np.int64)
-            yield Written(held.request_ids, at_ms, np.array(held.places, np.int64), held.shown)
+    for body in store.bodies_since(since_ms):
+        held = _decode(body)
+        at_ms = held.begin_ms + np.array(held.after_ms, np.int64)
+        yield Written(held.request_ids, at_ms, np.array(held.places, np.int64), held.shown)
 
 
 def erase_exposures(store: ExposureStore, user_id: str) -> int:
     """Take every answer to this user out; how many there were. Again: finds what is left.
 
     Raises:
-        EngineUnavailableError: the file does not answer.
+        EngineUnavailableError: the store does not answer.
     """
-    found = store.rows("SELECT number FROM batches WHERE instr(body, ?) > 0", (user_id.encode(),))
-    return sum(_erase_in_batch(store, number, user_id) for (number,) in found)
-
-
-def _erase_in_batch(store: ExposureStore, number: int, user_id: str) -> int:
-    with store.changing() as connection:  # a short one each: API processes write meanwhile
-        query = "SELECT begin_ms, end_ms, worker, body FROM batches WHERE number = ?"
-        row = connection.execute(query, (number,)).fetchone()
-        left, count, gone = _without_user(row[-1], user_id) if row else (b"", 0, 0)
-        if gone:
-            # delete and insert, not update: the triggers keep the count of records
-            connection.execute("DELETE FROM batches WHERE number = ?", (number,))
-            if count:
-                insert = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?)"
-                connection.execute(insert, (number, *row[:3], count, left))
-    return gone
+    change = partial(_without_user, user_id=user_id)
+    return sum(store.rewrite(number, change) for number in store.numbers_with(user_id))
 
 
 def _without_user(body: bytes, user_id: str) -> tuple[bytes, int, int]:

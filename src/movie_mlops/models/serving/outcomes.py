@@ -29,7 +29,9 @@ class OutcomeJoiner:
 
     An outcome is a click, a like, a watch or a good rating that names the request whose answer it
     follows. It counts when it arrives within the test's window, whatever its own time says, so
-    what counted once is never changed by what comes late.
+    what counted once is never changed by what comes late. Where the store is PostgreSQL, two
+    processes may join the same events for the moment in which the lead changes hands: a user
+    still counts once.
     """
 
     def __init__(
@@ -39,18 +41,16 @@ class OutcomeJoiner:
         self._store, self._tests = store, ExperimentStore(store)
         self._group = f"experiment-{experiment.name}"
         self._held: list[Record] = []
-        self._leads = False
+        self._is_registered = self._leads = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="outcomes", daemon=True)
 
     def start(self) -> None:
-        """Make the test known, then join until `stop`.
-
-        Raises:
-            EngineUnavailableError: log or exposures do not answer.
-        """
-        if self._tests.register(self._experiment.name, encode_definition(self._experiment)):
-            self._log.commit(self._group, self._log.end_positions([USER_EVENTS]))
+        """Make the test known, now or when log and store answer, then join until `stop`."""
+        try:
+            self._register()
+        except EngineUnavailableError as error:
+            _LOG.warning("the test %s begins later: %s", self._experiment.name, error)
         self._thread.start()
 
     def stop(self) -> None:
@@ -61,9 +61,11 @@ class OutcomeJoiner:
 
     def join(self) -> None:
         """Take in what has arrived and settled, when this process leads."""
+        self._register()
+        if not self._store.lead():
+            self._leads, self._held = False, []
+            return
         if not self._leads:
-            if not self._store.lead():
-                return
             self._log.seek(self._group, self._log.committed(self._group, [USER_EVENTS]))
             self._leads = True
         settled = 1e6 * (time.time() - _SETTLE_SECONDS)
@@ -79,6 +81,14 @@ class OutcomeJoiner:
         if ready:
             self._log.commit(self._group, next_positions(ready))
         self._held = fresh
+
+    def _register(self) -> None:
+        if self._is_registered:
+            return
+        if self._tests.register(self._experiment.name, encode_definition(self._experiment)):
+            self._log.commit(self._group, self._log.end_positions([USER_EVENTS]))
+        self._exposures.experiment = self._experiment  # users are written where the test is known
+        self._is_registered = True
 
     def _take(self, records: Sequence[Record], joined_ms: int) -> None:
         name, window = self._experiment.name, window_ms(self._experiment)
@@ -96,11 +106,15 @@ class OutcomeJoiner:
         return found is not None and found.shown.experiment == self._experiment.name
 
     def _run(self) -> None:
+        is_waiting = False
         while not self._stop.wait(_LOOK_SECONDS):
             try:
                 self.join()
+                is_waiting = False
             except EngineUnavailableError as error:
-                _LOG.warning("outcomes wait: %s", error)
+                if not is_waiting:
+                    _LOG.warning("outcomes wait until this is over: %s", error)
+                is_waiting = True
             except Exception:  # noqa: BLE001 (serving goes on whatever a record does)
                 _LOG.exception("outcomes could not be joined")
 

@@ -11,6 +11,7 @@ import movie_mlops
 from movie_mlops.domain.errors import InvalidIdError
 from movie_mlops.models.serving.ab_report import ExperimentReport
 from movie_mlops.models.serving.ab_testing import ABTestManager
+from movie_mlops.models.serving.exposure_engines import open_exposure_store
 from movie_mlops.settings import PREFIX
 
 MODELS = ["model_a", "model_b"]
@@ -18,7 +19,7 @@ MODELS = ["model_a", "model_b"]
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[ABTestManager]:
-    made = ABTestManager(tmp_path / "exposures.db", attribution_minutes=0.001)
+    made = ABTestManager(open_exposure_store(tmp_path, "one"), attribution_minutes=0.001)
     yield made
     made.close()
 

@@ -15,7 +15,7 @@ from movie_mlops.domain.versions import MOVIE_RECOMMENDER
 from movie_mlops.events import EventLog, open_event_log
 from movie_mlops.events.schemas import USER_EVENTS, UserInteractionEvent, encode
 from movie_mlops.models.serving import exposures
-from movie_mlops.models.serving.exposure_store import ExposureStore
+from movie_mlops.models.serving.exposure_engines import open_exposure_store
 from movie_mlops.models.serving.exposures import ExposureLog, Shown
 from movie_mlops.models.serving.feedback import Outcomes
 from movie_mlops.models.serving.online_quality import (
@@ -33,7 +33,7 @@ class House:
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = datetime.now(UTC)
         self.log: EventLog = open_event_log("sqlite:events.db", home, 50_000_000)
-        self.store = ExposureStore(home / "exposures.db", "one")
+        self.store = open_exposure_store(home, "one")
         self.exposures = ExposureLog(self.store)
         self.outcomes = Outcomes(self.log)
         self._clock = monkeypatch

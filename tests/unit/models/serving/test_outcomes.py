@@ -12,7 +12,7 @@ from movie_mlops.domain.requests import new_request_id
 from movie_mlops.events import EventLog, open_event_log
 from movie_mlops.events.schemas import USER_EVENTS, UserInteractionEvent, encode
 from movie_mlops.models.serving import outcomes
-from movie_mlops.models.serving.exposure_store import ExposureStore
+from movie_mlops.models.serving.exposure_engines import open_exposure_store
 from movie_mlops.models.serving.exposures import ExposureLog, Shown
 from movie_mlops.models.serving.outcomes import OutcomeJoiner
 
@@ -24,7 +24,7 @@ class Replica:
 
     def __init__(self, home: Path) -> None:
         self.log: EventLog = open_event_log("sqlite:events.db", home, 10_000_000)
-        self.store = ExposureStore(home / "exposures.db", "replica")
+        self.store = open_exposure_store(home, "replica")
         self.exposures = ExposureLog(self.store, TEST)
         self.joiner = OutcomeJoiner(TEST, self.log, self.store, self.exposures)
 

@@ -13,7 +13,7 @@ from movie_mlops.domain.recommendations import RecommendationList
 from movie_mlops.models.algorithms import load
 from movie_mlops.models.serving import shadow as module
 from movie_mlops.models.serving.catalogue import Catalogue
-from movie_mlops.models.serving.exposure_store import ExposureStore
+from movie_mlops.models.serving.exposure_engines import open_exposure_store
 from movie_mlops.models.serving.exposures import ExposureLog, Shown
 from movie_mlops.models.serving.histories import Histories
 from movie_mlops.models.serving.model_loader import ModelLoader
@@ -43,7 +43,7 @@ def stuck(tmp_path: Path) -> Iterator[Shadow]:
     furnish(settings)
     loader, histories = ModelLoader(tmp_path / "var/serving", load), Histories(50)
     recommender = Stuck(loader, histories, Catalogue(movies))
-    store = ExposureStore(tmp_path / "e.db", "one")
+    store = open_exposure_store(tmp_path, "one")
     trial = Trial(None, loader, histories)
     made = Shadow(recommender, trial, ExposureLog(store))
     made.share = 1.0
