@@ -139,10 +139,10 @@ def _follow(
 
 
 def _followed(runner: PipelineRunner, run_id: str, report: Report) -> PipelineRun:
-    """The record of the run when it has ended; an engine that is away is waited for."""
+    """The record of the run when it has ended, each step told; an engine away is waited for."""
     from movie_mlops.domain.errors import EngineUnavailableError
 
-    answered_at = time.monotonic()
+    answered_at, told = time.monotonic(), 0
     while True:
         try:
             record = runner.status(run_id)
@@ -152,10 +152,13 @@ def _followed(runner: PipelineRunner, run_id: str, report: Report) -> PipelineRu
             report("waits for the runner to answer", 0, None)
         else:
             answered_at = time.monotonic()
+            for step in record.steps[told:]:  # short ones are over between two looks
+                report(step.name, 0, None)
+            told = len(record.steps)
             if record.state != "running":
                 return record
-            begun = [step.name for step in record.steps if step.state == "running"]
-            report(begun[-1] if begun else "waits for its turn", 0, None)
+            if told == 0:
+                report("waits for its turn", 0, None)
         time.sleep(LOOK_SECONDS)
 
 
