@@ -51,7 +51,7 @@ setup-dev:
 
 setup-engines:
 	@$(PYTHON) scripts/setup_env.py --venv $(VENV) --airflow --spark
-	@sh scripts/install_engines.sh
+	-@$(BIN)/movie-mlops stack install
 
 browser:
 	@sh scripts/install_browser.sh

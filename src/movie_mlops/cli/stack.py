@@ -111,6 +111,15 @@ def _install(opened: "Stack", names: tuple[str, ...]) -> None:
         install(packages)
 
 
+@stack.command("install")
+@_NAMES
+@_HOME
+@_KAFKA_HOME
+def install_only(names: tuple[str, ...], home: Path | None, kafka_home: Path | None) -> None:
+    """Install what engines lack by apt, and start nothing; none named: all that there are."""
+    _install(_open(home, kafka_home=kafka_home), names)
+
+
 @stack.command()
 @_NAMES
 @_HOME
