@@ -21,6 +21,7 @@ from movie_mlops.cli.homes import (
     make_admin_key,
     record_source,
 )
+from movie_mlops.cli.main import EXIT_CODES
 from movie_mlops.domain.errors import ConfigurationError, EngineUnavailableError
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ QUICK_TRAINING = '{"candidates": ["sequence_linear"]}'
 """The first model comes in seconds; the next training chooses among all candidates."""
 READY_SECONDS = 60.0
 AGAIN_SECONDS = 20.0
-EXIT_ENGINE_AWAY = 5  # as the table in cli/main.py says
 
 
 @click.command()
@@ -185,7 +185,7 @@ class _House:
             codes.append(code)
             if code and "data_collection" in chain and not self._has_films():
                 sys.exit(code)  # nothing to serve, and the child has said why
-        return EXIT_ENGINE_AWAY in codes
+        return EXIT_CODES[EngineUnavailableError] in codes
 
     def _has_features(self) -> bool:
         """Whether the online store of the settings was the last to be filled."""
