@@ -89,7 +89,7 @@ def test_drift_reads_answers_from_it(settings: Settings) -> None:
     windows = AnswerWindows(
         lambda: open_exposures(settings, "drift"), settings.home / "drift", min_answers=50
     )
-    lake = Lake(settings.path(settings.lake_url))
+    lake = Lake(settings.lake_folder)
     for path in ("personal", "popular"):
         for number in range(60):
             shown = Shown("list", str(number % 7), path, MOVIE_RECOMMENDER, "1", "s", items=(1, 2))

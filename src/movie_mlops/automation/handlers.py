@@ -6,7 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from movie_mlops.data.lake import Lake, event_file_of, holding
+from movie_mlops.data.event_files import event_file_of
+from movie_mlops.data.files import holding
+from movie_mlops.data.lake import Lake
 from movie_mlops.data.tables import INTERACTIONS
 from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.events import EventLog

@@ -1,6 +1,7 @@
 """One home: its engines, its stores, and what it says into the log."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from movie_mlops.automation.loop_store import open_loop_store
 from movie_mlops.automation.rollout import Rollout, Stages
 from movie_mlops.bootstrap.places import (
     erased_folder,
+    find_store,
     online_store_url,
     secret,
     state_of,
@@ -61,7 +63,12 @@ class Home:
         home, path = settings.home, settings.path
         self.serving = path(settings.serving_url)
         self.erased = ErasedUsers(erased_folder(settings))
-        self.lake = Lake(path(settings.lake_url), self.erased.knows, lambda: self.table_engine)
+        self.lake = Lake(
+            settings.lake_folder,
+            self.erased.knows,
+            lambda: self.table_engine,
+            find_store(settings),
+        )
         self.registry = ModelRegistry(
             tracking_uri(settings), home.absolute() / "var" / "mlflow-artifacts"
         )
@@ -70,6 +77,7 @@ class Home:
             online_store_url(settings),
             secret(settings.online_store_password),
             settings.feature_server_url,
+            os.path.relpath(self.lake.features, home.absolute() / "feast_repo"),
         )
         self.loop_store = open_loop_store(state_of(settings))
         self.rollout = Rollout(
@@ -113,7 +121,7 @@ class Home:
     def snapshots(self) -> DataVersionManager:
         """Snapshots of this home's tables."""
         cache = self.settings.path(self.settings.snapshots_url)
-        return DataVersionManager(self.lake.root, cache, self._replay_log)
+        return DataVersionManager(self.lake.root, cache, self._replay_log, self.lake)
 
     def lake_writer(self) -> LakeWriter:
         """The consumer that brings events into the lake."""

@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import SecretStr
 
 from movie_mlops.data.lake import Lake
+from movie_mlops.data.object_store import MARK, ObjectStore
 from movie_mlops.domain.errors import ConfigurationError
 from movie_mlops.models.serving.exposure_engines import open_exposure_store
 from movie_mlops.models.serving.exposure_store import ExposureStore
@@ -28,6 +29,15 @@ def state_of(settings: Settings) -> State:
 def open_exposures(settings: Settings, worker: str) -> ExposureStore:
     """Who was shown what; `worker` names the process that asks."""
     return open_exposure_store(state_of(settings), worker)
+
+
+def find_store(settings: Settings) -> ObjectStore | None:
+    """The store of the tables, where they lie in one."""
+    if settings.lake_is_remote:
+        return ObjectStore(settings.lake_url, settings.lake_folder)
+    # from now on the folder is on its own; a store must not take it for its copy again
+    (settings.lake_folder / MARK).unlink(missing_ok=True)
+    return None
 
 
 def erased_folder(settings: Settings) -> Path:

@@ -30,7 +30,7 @@ def open_api_services(settings: Settings) -> ApiServices:
     configure_logging()
     serving = settings.path(settings.serving_url)
     serving.mkdir(parents=True, exist_ok=True)
-    lake = Lake(settings.path(settings.lake_url))
+    lake = Lake(settings.lake_folder)  # the copy, where a store has it: no answer waits for that
     log = open_event_log(settings.events_url, settings.home, settings.event_log_max_bytes)
     loader = ModelLoader(serving, algorithms.load)
     catalogue = Catalogue(lambda: read_if_there(lake, "movies"))

@@ -66,7 +66,7 @@ def evaluate(
         from movie_mlops.settings import load_settings
 
         settings = load_settings()
-        data = settings.path(settings.lake_url)
+        data = settings.lake_folder
     names = tuple(name.strip() for name in algorithms.split(",") if name.strip())
     wanted = Evaluation(data, protocol, names, options["seed"], options["plots"])
     run = evaluate_rating if task == "rating" else evaluate_recommenders

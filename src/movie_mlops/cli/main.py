@@ -33,6 +33,7 @@ _COMMANDS = {
     "api": ("servers:api", "The HTTP API alone."),
     "worker": ("servers:worker", "Events, schedules, features and registry, without the API."),
     "torch": ("torch_server:torch_server", "The PyTorch API on :8001, beside the other."),
+    "lake": ("lake:lake", "The tables in an object store: bring the working copy up to date."),
     "quarantine": ("quarantine:quarantine", "Rows that were refused: list, replay."),
     "snapshot": ("snapshot:snapshot", "Data snapshots: create, list, diff, restore."),
     "models": (

@@ -24,7 +24,9 @@ def list_(home: Path | None, limit: int, as_json: bool) -> None:
     from movie_mlops.bootstrap import build_services
     from movie_mlops.settings import load_settings
 
-    folder = build_services(load_settings(home)).lake.root / "quarantine"
+    lake = build_services(load_settings(home)).lake
+    lake.pull("quarantine")
+    folder = lake.root / "quarantine"
     frames = [
         pl.read_parquet(path).with_columns(table=pl.lit(path.parent.name))
         for path in sorted(folder.glob("*/*.parquet"))

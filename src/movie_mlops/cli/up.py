@@ -196,8 +196,10 @@ class _House:
         return note.exists() and note.read_text() == online_store_url(self._settings)
 
     def _has_films(self) -> bool:
-        lake = self._settings.path(self._settings.lake_url)
-        return (lake / "processed" / "movies.parquet").exists()
+        films = self._settings.lake_folder / "processed" / "movies.parquet"
+        if not films.exists() and self._settings.lake_is_remote:
+            self._run_child(["lake", "pull"])
+        return films.exists()
 
     def _run_child(self, command: list[str]) -> int:
         """Exit code of one pipeline child; a failure is told and does not stop serving."""

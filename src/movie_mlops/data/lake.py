@@ -1,18 +1,17 @@
-"""The lake: raw files, checked tables, event files and quarantine under one folder."""
+"""The lake: raw files, checked tables, event files and quarantine, in a folder or a bucket."""
 
-import fcntl
-import os
-import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from movie_mlops.data.engine import TableEngine, Tables, open_table_engine
+from movie_mlops.data.event_files import event_file_of
+from movie_mlops.data.files import holding, pin, replacing
+from movie_mlops.data.object_store import ObjectStore
 from movie_mlops.data.tables import Table
 from movie_mlops.data.validators import (
     CHECKED,
@@ -29,43 +28,7 @@ if TYPE_CHECKING:
     import duckdb
 
 USER_COLUMN = "user_id"
-_EVENT_FILE = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)-(?P<first>\d+)-(?P<last>\d+)\.parquet")
 _FULL = ("no space left", "file too large", "disk quota", "could not write", "failed to offload")
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target` to write to; on success it takes the target's place at once.
-
-    On any exception the partial file is removed and the target stays as it was. Readers see the
-    old file or the new one, never a part. One writer per target at a time.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def holding(root: Path) -> Iterator[None]:
-    """Wait for, then keep, the right to write event files below `root` or to snapshot them.
-
-    Between processes and threads; the kernel frees it when the process dies. Not to be nested.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".writing").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 class Lake:
@@ -74,7 +37,9 @@ class Lake:
     Layout: `raw/<source>/…`, `processed/<table>.parquet`,
     `processed/events/<topic>-<partition>-<first>-<last>.parquet`,
     `quarantine/<table>/<batch>.parquet`, `features/`, `predictions/`. Rows of viewers of whom
-    `is_erased` is true are taken into no table.
+    `is_erased` is true are taken into no table. With a `store`, `root` is its working copy: each
+    read asks the store first, each write is done when the store has it, and both raise what
+    `ObjectStore` raises.
     """
 
     def __init__(
@@ -82,16 +47,43 @@ class Lake:
         root: Path,
         is_erased: Callable[[str], bool] | None = None,
         engine: Callable[[], TableEngine] | None = None,
+        store: ObjectStore | None = None,
     ) -> None:
         self.root = root
+        self._store = store
         self._is_erased = is_erased
         self._open_engine = engine
 
     def raw(self, source: str) -> Path:
-        """The folder of a source's files; made when it is not there."""
+        """The folder of a source's files; made when it is not there.
+
+        What is written into it is kept by `raw_written`.
+        """
         folder = self.root / "raw" / source
+        self.pull(f"raw/{source}")
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def raw_written(self, source: str) -> None:
+        """Keep what was written into `raw(source)`."""
+        if self._store is not None:
+            self._store.push(f"raw/{source}")
+
+    def pull(self, *folders: str) -> None:
+        """Make these folders (all when none is named) as in the store, where there is one."""
+        if self._store is not None:
+            self._store.pull(*folders)
+
+    def replacing(self, target: Path) -> AbstractContextManager[Path]:
+        """As `files.replacing`, for a file of the lake; with a store, written when that has it."""
+        return replacing(target, self._store.place if self._store else Path.replace)
+
+    def remove(self, path: Path) -> None:
+        """Take a file of the lake away."""
+        if self._store is not None:
+            self._store.remove(path)
+        else:
+            path.unlink(missing_ok=True)
 
     @property
     def processed(self) -> Path:
@@ -114,6 +106,7 @@ class Lake:
 
     def exists(self, name: str) -> bool:
         """Whether the table was ever written."""
+        self._look(self.path(name))
         return self.path(name).is_file()
 
     def read(self, name: str) -> pl.DataFrame:
@@ -122,6 +115,7 @@ class Lake:
         Raises:
             FileNotFoundError: it was never written.
         """
+        self._look(self.path(name))
         return _read_once(self.path(name))
 
     @property
@@ -153,10 +147,10 @@ class Lake:
         self.spill.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.spill) as folder:
             files = [self.path(table)] if self.exists(table) else []
-            pinned = {table: [_pin(file, Path(folder)) for file in files]}
+            pinned = {table: [pin(file, Path(folder)) for file in files]}
             with holding(self.root):  # a merge takes files away
                 events = sorted(self._event_files(topic).items(), key=lambda item: item[1])
-                pinned[topic] = [_pin(file, Path(folder)) for file, _ in events]
+                pinned[topic] = [pin(file, Path(folder)) for file, _ in events]
             yield pinned
 
     def replace(
@@ -203,6 +197,7 @@ class Lake:
         Raises:
             EngineUnavailableError: the disk is full or does not write.
         """
+        self.pull(f"quarantine/{table.name}")
         files = sorted(self._quarantine(table).glob("*.parquet"))
         if not files:
             return ValidationReport(table.name, 0, 0)
@@ -231,7 +226,7 @@ class Lake:
                     )
         for file in files:
             if file != kept:
-                file.unlink()
+                self.remove(file)
         return ValidationReport(
             table.name, report.rows_in - before, report.rows_out - before, report.quarantined
         )
@@ -247,11 +242,11 @@ class Lake:
             EngineUnavailableError: the disk is full or does not write.
         """
         target = self.processed / "events" / f"{topic}-{partition}-{first}-{last}.parquet"
-        with _disk_errors(target.name), replacing(target) as partial:
+        with _disk_errors(target.name), self.replacing(target) as partial:
             frame.write_parquet(partial)
         for file, (other, start, end) in self._event_files(topic).items():
             if other == partition and first <= start and end <= last and file != target:
-                file.unlink()
+                self.remove(file)
         return target
 
     def events(self, topic: str) -> pl.DataFrame:
@@ -286,12 +281,17 @@ class Lake:
         return max(spans, key=spans.__getitem__) if spans else None
 
     def _event_files(self, topic: str) -> dict[Path, tuple[int, int, int]]:
+        self.pull("processed/events")
         found = {}
         for file in (self.processed / "events").glob("*.parquet"):
             event_file = event_file_of(file.name)
             if event_file is not None and event_file.topic == topic:
                 found[file] = event_file[1:]
         return found
+
+    def _look(self, path: Path) -> None:
+        if self._store is not None:
+            self._store.pull_file(path)
 
     def _quarantine(self, table: Table) -> Path:
         return self.root / "quarantine" / table.name
@@ -304,7 +304,7 @@ class Lake:
     def _write_table(self, table: Table, tables: Tables) -> None:
         order = ", ".join(f'"{name}"' for name in (*table.order, "_position"))
         erased = self._stage_erased(table, tables)
-        with replacing(self.path(table.name)) as partial:
+        with self.replacing(self.path(table.name)) as partial:
             tables.write(
                 f"SELECT {columns_sql(table)} FROM {CHECKED} WHERE _reason IS NULL {erased} "  # noqa: S608
                 f"ORDER BY {order}",
@@ -330,7 +330,7 @@ class Lake:
         if not count:
             return None
         target = self._quarantine(table) / f"{digest % (1 << 64):016x}.parquet"
-        with replacing(target) as partial:
+        with self.replacing(target) as partial:
             tables.write(
                 f"SELECT row, reason, {source} AS source, now() AS quarantined_at FROM {bad} AS c",  # noqa: S608
                 partial,
@@ -338,36 +338,9 @@ class Lake:
         return target
 
 
-class EventFile(NamedTuple):
-    """What a file of events stands for, rows that were erased included."""
-
-    topic: str
-    partition: int
-    first: int
-    last: int
-
-
-def event_file_of(name: str) -> EventFile | None:
-    """What the name of a file says; None: it is no file of events."""
-    match = _EVENT_FILE.fullmatch(name)
-    if match is None:
-        return None
-    return EventFile(match["topic"], *(int(match[key]) for key in ("partition", "first", "last")))
-
-
 def _read_once(path: Path) -> pl.DataFrame:
     # Polars opens a path more than once: footer and pages could be of two different files
     return pl.read_parquet(path.read_bytes())
-
-
-def _pin(file: Path, folder: Path) -> Path:
-    """Another name for the file's present content."""
-    pinned = folder / file.name
-    try:
-        os.link(file, pinned)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(file, pinned)
-    return pinned
 
 
 @contextmanager

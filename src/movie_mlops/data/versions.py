@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from movie_mlops.data.lake import Lake, holding, replacing
+from movie_mlops.data.files import holding, replacing
+from movie_mlops.data.lake import Lake
 from movie_mlops.domain.errors import EngineUnavailableError, SnapshotNotFoundError
 
 TABLES_FOLDER = "processed"
@@ -47,7 +49,8 @@ class DataVersionManager:
     """Snapshots of `<base_path>/processed`; the caller holds the writer lock.
 
     The cache lies in `cache` (default `<base_path>/.dvc/cache`); DVC runs without Git, and its
-    remotes work on this repository as on any other.
+    remotes work on this repository as on any other. `lake` is the one at `base_path`, for what
+    else it does when a file is written.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class DataVersionManager:
         base_path: str | Path,
         cache: Path | None = None,
         after_restore: Callable[[], None] | None = None,
+        lake: Lake | None = None,
     ) -> None:
         self._base = Path(base_path).absolute()
+        self._lake = lake or Lake(self._base)
         self._cache = cache or self._base / ".dvc" / "cache"
         self._after_restore = after_restore
         self._tags = self._base / ".snapshots"
@@ -97,14 +102,17 @@ class DataVersionManager:
     def restore_data_version(self, version_tag: str) -> str:
         """Bring back the same bytes; return the tag under which the present state was saved.
 
+        Each file changes at once, not all of them together.
+
         Raises:
             SnapshotNotFoundError: no such tag.
+            EngineUnavailableError: the cache lacks a file of it; nothing was changed.
         """
         wanted = self.get(version_tag)
         saved = self.create_data_snapshot(f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
         self._write_pointer(wanted)
         with holding(self._base):
-            self._dvc("checkout", [self._pointer], force=True)
+            self._bring_back(wanted)
         if self._after_restore is not None:
             self._after_restore()
         return saved.tag
@@ -201,8 +209,25 @@ class DataVersionManager:
             message = f"DVC could not {verb}: {error}"
             raise EngineUnavailableError(message) from error
 
+    def _bring_back(self, wanted: Snapshot) -> None:
+        for path, digest in wanted.files.items():
+            if not self._object(digest).is_file():
+                message = f"the cache lacks {path} of {wanted.tag}; `dvc fetch` brings it"
+                raise EngineUnavailableError(message)
+        tables = self._base / TABLES_FOLDER
+        for path, digest in wanted.files.items():
+            target = tables / path
+            if target.is_file() and _digest(target) == digest:
+                continue
+            with self._lake.replacing(target) as partial:
+                shutil.copyfile(self._object(digest), partial)
+        for target in [path for path in tables.rglob("*") if path.is_file()]:
+            if target.relative_to(tables).as_posix() not in wanted.files:
+                self._lake.remove(target)
+
     def _add(self) -> tuple[str, int]:
         """Bring the present state into the cache; its tree hash and size in bytes."""
+        self._lake.pull(TABLES_FOLDER)
         tables = self._base / TABLES_FOLDER
         if not tables.is_dir() or not any(tables.iterdir()):
             message = f"{tables} holds no table yet; `movie-mlops run data_collection` fills it"
@@ -225,8 +250,7 @@ class DataVersionManager:
         gone = change(path, self._object(digest), beside)
         if not gone:
             return digest, 0
-        with beside.open("rb") as stream:
-            made = hashlib.file_digest(stream, _md5).hexdigest()
+        made = _digest(beside)
         self._object(made).parent.mkdir(parents=True, exist_ok=True)
         beside.chmod(0o444)
         beside.replace(self._object(made))
@@ -271,3 +295,8 @@ class DataVersionManager:
     @staticmethod
     def _read(path: Path) -> Snapshot:
         return Snapshot(**json.loads(path.read_text()))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, _md5).hexdigest()

@@ -38,6 +38,7 @@ online_store:
   type: duckdb
 entity_key_serialization_version: 3
 """
+FEATURE_FILES = "../data/features"
 DEFINITIONS_PY = '''\
 """Feast's objects, made from `movie_mlops/features/views.py`."""
 
@@ -56,8 +57,10 @@ class FeatureStore:
         online_store_url: str = "sqlite:../var/online.db",
         password: str | None = None,
         server_url: str = "",
+        files: str = FEATURE_FILES,
     ) -> None:
         self._repository = repository
+        self._files = files
         self._url, self._password, self._server_url = online_store_url, password, server_url
         self._online = open_online_store(repository, online_store_url, password)
 
@@ -81,13 +84,22 @@ class FeatureStore:
         self._forget()
         self.write_repository()
         with _translated("apply"):
-            self._feast.apply(list(feast_objects().values()))
+            self._feast.apply(list(feast_objects(self._files).values()))
 
     def materialize(self) -> None:
         """Bring the latest values into the online store."""
         with _translated("materialize"), chdir(self._repository):  # DuckDB reads from here
             self._feast.materialize(_BEGINNING, datetime.now(UTC) + timedelta(seconds=1))
         materialized_into(self._repository).write_text(self._url)
+
+    @property
+    def materialized_at(self) -> datetime | None:
+        """When the online store was last filled from here; None: never."""
+        try:
+            filled = materialized_into(self._repository).stat().st_mtime
+        except FileNotFoundError:
+            return None
+        return datetime.fromtimestamp(filled, UTC)
 
     def get_online(
         self, features: Sequence[str], entities: Sequence[Mapping[str, Any]]
@@ -213,8 +225,11 @@ def check_feature(feature: str) -> None:
         raise FeatureViewNotFoundError(message)
 
 
-def feast_objects() -> dict[str, Any]:
-    """Feast's entities, views and services by name, made from `views.py`."""
+def feast_objects(files: str = FEATURE_FILES) -> dict[str, Any]:
+    """Feast's entities, views and services by name, made from `views.py`.
+
+    `files` is the folder of the feature files as seen from the repository.
+    """
     import feast  # noqa: PLC0415 (seconds to import)
     from feast import types  # noqa: PLC0415
 
@@ -244,7 +259,7 @@ def feast_objects() -> dict[str, Any]:
             ],
             source=feast.FileSource(
                 name=f"{name}_file",
-                path=f"../data/features/{name}.parquet",
+                path=f"{files}/{name}.parquet",
                 timestamp_field="event_timestamp",
                 created_timestamp_column="created_timestamp",
             ),

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from movie_mlops.data.lake import Lake, replacing
+from movie_mlops.data.files import replacing
+from movie_mlops.data.lake import Lake
 from movie_mlops.domain.errors import ModelVersionNotFoundError
 from movie_mlops.domain.interactions import UserId
 from movie_mlops.domain.versions import MOVIE_RECOMMENDER
@@ -104,7 +105,7 @@ class BatchPrediction:
         stamped = table.with_columns(
             model_version=pl.lit(champion.version), snapshot=pl.lit(champion.snapshot)
         )
-        with replacing(target) as partial:
+        with self.lake.replacing(target) as partial:
             stamped.write_parquet(partial)
         users = table.get_column("user_id").unique(maintain_order=True)
         row = pl.Series(range(len(users)), dtype=pl.Int64())

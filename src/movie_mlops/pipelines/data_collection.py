@@ -39,6 +39,7 @@ class DataCollection:
         del inputs
         crawler = self.open_crawler()
         crawler.fetch(self.lake.raw(crawler.source), report)
+        self.lake.raw_written(crawler.source)
         return {"source": crawler.source, "note": f"source {crawler.source}"}
 
     def process(self, inputs: Json, report: Report) -> Json:
@@ -96,9 +97,12 @@ class DataCollection:
         records = table_records(movies)
         if source != "tmdb":  # TMDB's own page stays as it was sent
             write_records(records, self.lake.raw("tmdb") / "popular.json")
+            self.lake.raw_written("tmdb")
         simulation = TMDBPreProcessor(records, seed=self.seed)
         simulation.run()
-        simulation.save(str(self.lake.path("watch_log").with_suffix(".csv")))
+        made = simulation.save(self.lake.spill / "watch_log.csv")
+        with self.lake.replacing(self.lake.path("watch_log").with_suffix(".csv")) as partial:
+            made.replace(partial)
         with self.lake.connect() as connection:
             connection.register("raw_watch_log", simulation.to_frame().to_arrow())
             self.lake.replace(WATCH_LOG, connection, "raw_watch_log")

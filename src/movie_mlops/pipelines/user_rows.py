@@ -1,16 +1,20 @@
 """One viewer's rows taken out of Parquet files: tables, events, quarantine, features, snapshots."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from movie_mlops.data.lake import Lake, event_file_of, holding, replacing
+from movie_mlops.data.event_files import event_file_of
+from movie_mlops.data.files import holding, replacing
+from movie_mlops.data.lake import Lake
 from movie_mlops.domain.errors import EngineUnavailableError
 
 _COLUMN = "user_id"
 _QUARANTINE = "quarantine"
+Replacing = Callable[[Path], AbstractContextManager[Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,13 @@ class UserRows:
         """
         counts: dict[str, int] = {}
         with holding(lake.root):  # events are written by another process
+            lake.pull()
             for path in sorted(lake.root.rglob("*.parquet")):
                 where = path.relative_to(lake.root).parts
                 name = where[0] if where[0] == _QUARANTINE else path.stem
                 if event_file_of(path.name) is not None:
                     name = "events"
-                gone = self.drop(str(Path(*where)), path, path)
+                gone = self.drop(str(Path(*where)), path, path, lake.replacing)
                 counts[name] = counts.get(name, 0) + gone
         return {name: gone for name, gone in counts.items() if gone}
 
@@ -41,11 +46,11 @@ class UserRows:
         """Take them out of every Parquet file below a folder; how many."""
         return sum(self.drop(path.name, path, path) for path in folder.rglob("*.parquet"))
 
-    def drop(self, name: str, source: Path, target: Path) -> int:
+    def drop(self, name: str, source: Path, target: Path, replacing: Replacing = replacing) -> int:
         """Write a file without them to `target` (may be `source`); how many there were.
 
         `name` is the file's path in its table folder or lake. Without such a row nothing is
-        written.
+        written. `replacing` writes the target.
         """
         if not name.endswith(".parquet"):
             return 0

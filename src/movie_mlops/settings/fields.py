@@ -49,7 +49,10 @@ class Settings(BaseModel):
         "sample:",
         description="Where films come from: sample:, movielens:PATH-or-NAME, tmdb:, imdb:PATH.",
     )
-    lake_url: str = Field("file:data", description="Folder of raw pages and tables.")
+    lake_url: str = Field(
+        "file:data",
+        description="Raw pages and tables: file:PATH, or s3://BUCKET[/PREFIX], copied to data/.",
+    )
     snapshots_url: str = Field("file:var/dvc", description="Cache of the data snapshots (DVC).")
     table_engine_url: str = Field(
         "duckdb:",
@@ -64,6 +67,9 @@ class Settings(BaseModel):
     )
     feature_server_url: str = Field(
         "", description="Feast's server, e.g. http://127.0.0.1:6566; empty: read the store here."
+    )
+    feature_max_age_hours: float = Field(
+        48.0, gt=0, le=8760, description="Features filled longer ago are answered as stale."
     )
     tracking_url: str = Field("sqlite:///var/mlflow.db", description="MLflow: file or server.")
     serving_url: str = Field("file:var/serving", description="Folder of bundles and manifest.")
@@ -263,6 +269,16 @@ class Settings(BaseModel):
     def is_open(self) -> bool:
         """Whether viewers need no key."""
         return self.public_reads or self.host in LOOPBACK
+
+    @property
+    def lake_folder(self) -> Path:
+        """Where raw pages and tables lie: the lake itself, or the working copy of a store."""
+        return self.path("file:data" if self.lake_is_remote else self.lake_url)
+
+    @property
+    def lake_is_remote(self) -> bool:
+        """Whether an object store has the tables."""
+        return self.lake_url.startswith("s3://")
 
     def path(self, url: str) -> Path:
         """The file or folder that a `scheme:path` URL of this home names."""

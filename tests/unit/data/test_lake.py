@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from movie_mlops.data.lake import Lake, replacing
+from movie_mlops.data.files import replacing
+from movie_mlops.data.lake import Lake
 from movie_mlops.data.tables import INTERACTIONS, MOVIES, PEOPLE
 from movie_mlops.domain.errors import DataQualityError, SourceFormatError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
-from movie_mlops.data.lake import replacing
+from movie_mlops.data.files import replacing
 from movie_mlops.data.tables import MOVIES, TEXTS
 from movie_mlops.domain.errors import SourceFormatError
 

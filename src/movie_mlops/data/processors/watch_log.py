@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from movie_mlops.data.lake import replacing
+from movie_mlops.data.files import replacing
 from movie_mlops.data.tables import WATCH_LOG
 
 MAX_SECONDS = 7200

@@ -7,7 +7,7 @@ from typing import TypeVar
 import polars as pl
 
 from movie_mlops.data.engine import TableEngine, Tables
-from movie_mlops.data.lake import Lake, replacing
+from movie_mlops.data.lake import Lake
 from movie_mlops.data.tables import INTERACTIONS, PEOPLE, TIME
 from movie_mlops.domain.errors import FeatureError
 from movie_mlops.features.engineering.interaction_features import (
@@ -111,7 +111,7 @@ def _write(tables: Tables, lake: Lake, view: View) -> int:
     wanted = [JOIN_KEYS[view.entity][0], *(feature.name for feature in view.features)]
     there = tables.columns(view.name)  # a column that is missing is told by the check
     columns = ", ".join(name for name in (*wanted, "event_timestamp") if name in there)
-    with replacing(lake.features / f"{view.name}.parquet") as partial:
+    with lake.replacing(lake.features / f"{view.name}.parquet") as partial:
         tables.write(
             f"SELECT {columns}, TIMESTAMPTZ '{created}' AS created_timestamp FROM {view.name}",  # noqa: S608
             partial,
