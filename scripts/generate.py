@@ -110,6 +110,7 @@ def metrics() -> str:
     collectors = (
         instruments.REGISTRY,
         instruments.SystemCollector(ROOT),
+        instruments.FeaturesCollector(ROOT),
         instruments.FiguresCollector(ROOT),
     )
     found = sorted(

@@ -1,11 +1,13 @@
 """`movie-mlops up` as a user starts it: one process that supervises all others."""
 
+import os
 import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,29 @@ def test_the_worker_answers_for_features_and_registry(house: House) -> None:
     latest = models["movie_recommender"]["latest_versions"][0]
     assert (latest["version"], latest["stage"]) == ("1", "Production")
     assert house.get("/api/v1/features/movie/999999").status_code == 404
+    assert film.json()["is_stale"] is batch.json()["is_stale"] is False
+
+
+def test_features_that_nobody_renewed_are_answered_as_stale(house: House) -> None:
+    """Fault 30: the last values, marked, and a time stamp for the alert; until the next filling."""
+    house.wait_for(lambda: house.get("/api/v1/features/movie/1").status_code == 200)
+    note = house.home / "var" / "online_store"
+    filled = note.stat().st_mtime
+    fresh = house.get("/api/v1/features/movie/1").json()
+    long_ago = filled - 49 * 3600
+    os.utime(note, (long_ago, long_ago))
+    stale = house.get("/api/v1/features/movie/1").json()
+    assert (fresh["is_stale"], stale["is_stale"]) == (False, True)
+    assert stale["features"] == fresh["features"]
+    assert datetime.fromisoformat(stale["materialized_at"]).timestamp() == pytest.approx(long_ago)
+    (line,) = (
+        line
+        for line in house.get("/metrics").text.splitlines()
+        if line.startswith("features_materialized_timestamp_seconds ")
+    )
+    assert float(line.split()[1]) == pytest.approx(long_ago)
+    os.utime(note, (filled, filled))
+    assert house.get("/api/v1/features/movie/1").json() == fresh
     assert house.get("/mlflow/models/no_such_model").status_code == 404
 
 

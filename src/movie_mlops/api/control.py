@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import uvicorn
@@ -144,7 +144,7 @@ def _add_features(app: FastAPI, services: Services) -> None:
         key = _key(entity, entity_id)
         names = entity_features(entity)
         found = services.features.get_entity(entity, key, names)
-        return {"entity_type": entity, "entity_id": key, "features": found}
+        return {"entity_type": entity, "entity_id": key, "features": found} | _age(services)
 
     @app.post("/api/v1/features/batch")
     def get_batch(body: BatchIn) -> dict[str, Any]:
@@ -156,7 +156,13 @@ def _add_features(app: FastAPI, services: Services) -> None:
         join_key = JOIN_KEYS[body.entity_type][0]
         rows = services.features.get_online(names, [{join_key: key} for key in keys])
         results = [{"entity_id": key, "features": row} for key, row in zip(keys, rows, strict=True)]
-        return {"entity_type": body.entity_type, "results": results}
+        return {"entity_type": body.entity_type, "results": results} | _age(services)
+
+
+def _age(services: Services) -> dict[str, Any]:
+    filled, limit = services.features.materialized_at, services.settings.feature_max_age_hours
+    fresh = filled is not None and datetime.now(UTC) - filled < timedelta(hours=limit)
+    return {"materialized_at": filled.isoformat() if filled else None, "is_stale": not fresh}
 
 
 def _add_registry(app: FastAPI, services: Services) -> None:

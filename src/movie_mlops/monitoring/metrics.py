@@ -4,6 +4,7 @@ import json
 from bisect import bisect_left
 from collections import Counter as Multiset
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,22 @@ class SystemCollector:
         yield _by_type("system_disk_usage_bytes", "Disk of the home.", disk.used, disk.total)
 
 
+class FeaturesCollector:
+    """When the online store was last filled, read from the note of `home` when somebody scrapes."""
+
+    def __init__(self, note: Path) -> None:
+        self._note = note
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauge; without a sample before the first time."""
+        family = GaugeMetricFamily(
+            "features_materialized_timestamp_seconds", "When the online store was filled."
+        )
+        with suppress(FileNotFoundError):
+            family.add_metric((), self._note.stat().st_mtime)
+        yield family
+
+
 def _by_type(name: str, text: str, used: int, total: int) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=("type",))
     family.add_metric(("used",), used)
@@ -273,13 +290,16 @@ def write_figures(folder: Path, source: str, figures: Mapping[str, Mapping[str, 
     beside.replace(folder / f"{source}.json")
 
 
-_system: list[SystemCollector | FiguresCollector] = []
+_system: list[SystemCollector | FeaturesCollector | FiguresCollector] = []
 
 
 def watch_system(home: Path) -> None:
     """Add the gauges of machine and home to the scrape, once per process."""
     if not _system:
-        _system.extend((SystemCollector(home), FiguresCollector(home / "var" / "figures")))
+        files = home / "var"
+        _system.append(SystemCollector(home))
+        _system.append(FeaturesCollector(files / "online_store"))
+        _system.append(FiguresCollector(files / "figures"))
         for collector in _system:
             REGISTRY.register(collector)
 

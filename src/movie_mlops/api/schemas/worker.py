@@ -1,5 +1,6 @@
 """Bodies of what the worker answers: features, registry, pipelines."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -42,7 +43,14 @@ class PromotionIn(BaseModel):
     description: str = Field("promoted through the API", max_length=2_000)
 
 
-class FeaturesOut(BaseModel):
+class Freshness(BaseModel):
+    """When the online store was filled, and whether that is longer ago than it may be."""
+
+    materialized_at: datetime | None
+    is_stale: bool
+
+
+class FeaturesOut(Freshness):
     """Online features by name; null where there is none."""
 
     entity_type: Entity
@@ -57,7 +65,7 @@ class EntityFeatures(BaseModel):
     features: dict[str, Any]
 
 
-class FeatureRows(BaseModel):
+class FeatureRows(Freshness):
     """One row per entity, in order."""
 
     entity_type: Entity
