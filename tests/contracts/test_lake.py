@@ -20,7 +20,7 @@ turn_off_telemetry()
 Open = Callable[[str], Lake]
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.engine("s3"))])
 def open_lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens the one lake of the test; of a store each name is a working copy of its own."""
     if request.param == "folder":
