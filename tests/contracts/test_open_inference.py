@@ -84,6 +84,34 @@ def test_lists_are_those_of_the_other_route(ours: httpx.Client) -> None:
     assert scores["data"][3:] == [item["score"] for item in listed]
 
 
+def trace_of(api: httpx.Client, request_id: str, **query: str) -> dict[str, Any]:
+    """What is known of an answer, once it is written."""
+    deadline = time.monotonic() + 10
+    while True:
+        answer = api.get(f"/api/v1/predictions/{request_id}", params=query)
+        if answer.status_code == 200:
+            return dict(answer.json())
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.02)
+
+
+def test_what_produced_an_inference_is_known(ours: httpx.Client) -> None:
+    body = {"inputs": [tensor("user_id", ["1", "user_002"], "BYTES"), tensor("k", [3], "INT32")]}
+    made = ours.post(f"/v2/models/{LISTS}/infer", json=body).json()
+    trace = trace_of(ours, made["id"], user_id="2")
+    assert (trace["kind"], trace["model"], trace["model_version"]) == ("list", LISTS, "1")
+    assert trace["items"] == made["outputs"][0]["data"][3:]
+    answer = ours.post(f"/v2/models/{RATINGS}/infer", json=films())
+    trace = trace_of(ours, answer.headers["x-request-id"])
+    assert (trace["kind"], trace["model"]) == ("rating", RATINGS)
+    assert trace["ratings"] == answer.json()["outputs"][0]["data"]
+    refused = {**body, "outputs": [{"name": "other"}]}
+    answer = ours.post(f"/v2/models/{LISTS}/infer", json=refused)
+    assert answer.status_code == 400
+    time.sleep(0.3)
+    assert ours.get(f"/api/v1/predictions/{answer.headers['x-request-id']}").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("body", "word"),
     [

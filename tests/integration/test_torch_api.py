@@ -19,6 +19,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed (make test install
 from movie_mlops.api.schemas.neural import NeuralRecommendations, NeuralSimilar, Predictions
 from movie_mlops.api.schemas.problems import Problem
 from movie_mlops.api.torch_api import create_torch_app
+from movie_mlops.bootstrap.places import open_exposures
 from movie_mlops.domain.versions import NEURAL_RECOMMENDER, Alias
 from movie_mlops.events import open_event_log
 from movie_mlops.events.schemas import USER_EVENTS, UserInteractionEvent, encode
@@ -26,6 +27,7 @@ from movie_mlops.models.algorithms import create, load
 from movie_mlops.models.algorithms.base import Recommender
 from movie_mlops.models.bundle import load_bundle, save_bundle
 from movie_mlops.models.manifest import Entry, point
+from movie_mlops.models.serving.exposures import ExposureLog
 from movie_mlops.settings import Settings
 
 SMALL = {
@@ -114,6 +116,22 @@ def test_the_guides_prediction(api: httpx.Client, network: Recommender) -> None:
     expected = network.score([history_of("1")])[0][:5]
     assert [one["score"] for one in found["predictions"]] == pytest.approx(expected, abs=1e-4)
     Predictions.model_validate(found)
+
+
+def test_what_produced_a_list_is_known(api: httpx.Client, house: Settings) -> None:
+    made = recommend(api, 1, k=4)
+    store = open_exposures(house, "asks")
+    asks = ExposureLog(store)
+    try:
+        eventually(lambda: asks.find(made["request_id"]) is not None)
+        found = asks.find(made["request_id"])
+        assert found is not None
+        shown = found.shown
+        assert (shown.user_id, shown.model, shown.version) == ("1", "neural_recommender", "1")
+        assert (shown.algorithm, len(shown.card_sha256)) == ("sasrec", 64)
+        assert list(shown.items) == [item["movie_id"] for item in made["items"]]
+    finally:
+        store.close()
 
 
 def test_an_unknown_film_has_no_score(api: httpx.Client) -> None:

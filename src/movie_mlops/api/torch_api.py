@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from math import ceil
 from typing import Annotated, Any
 
+import msgspec
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -42,7 +43,7 @@ from movie_mlops.domain.versions import NEURAL_RECOMMENDER
 from movie_mlops.models import algorithms
 from movie_mlops.models.algorithms.networks import network_module
 from movie_mlops.models.serving.neural import NeuralModels, NeuralService
-from movie_mlops.models.serving.recommender import STATIC_VERSION
+from movie_mlops.models.serving.recommender import STATIC_VERSION, RecommendationList
 from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.monitoring.health import DegradedError, overall, run_probes
 from movie_mlops.monitoring.metrics import TALLY, RequestMeter, watch_system
@@ -89,6 +90,7 @@ def recommend(
     """The k best films for this user."""
     sees(body.user_id)
     made = neural.recommend(UserId(body.user_id), body.k, exclude_seen=body.exclude_seen)
+    _note_shown(services, neural, made, request_id_of(request))
     return JsonBytes(
         {
             "user_id": body.user_id,
@@ -248,6 +250,22 @@ def _answered(neural: NeuralService, version: str, request: Request) -> dict[str
         "model_version": version,
         "request_id": request_id_of(request),
     }
+
+
+def _note_shown(
+    services: ApiServices, neural: NeuralService, made: RecommendationList, request_id: str
+) -> None:
+    """Keep what was shown for the trace; a network's lists count in no figure of the other API."""
+    shown, loaded = services.audience.trial.list_shown(made), neural.models.get()
+    if neural.models.name == NEURAL_RECOMMENDER and loaded is not None:
+        entry, is_its_own = loaded.entry, made.model_version == loaded.entry.version
+        shown = msgspec.structs.replace(
+            shown,
+            model=NEURAL_RECOMMENDER,
+            algorithm=entry.algorithm if is_its_own else "",
+            card_sha256=entry.card_sha256 if is_its_own else "",
+        )
+    services.audience.exposures.note(request_id, shown)
 
 
 def _log(services: ApiServices) -> str:

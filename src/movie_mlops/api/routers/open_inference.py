@@ -113,15 +113,15 @@ def _infer(
     name, _ = model
     alias, loaded = _served(services, *model)
     columns = read_columns(name, body)
-    if name == MOVIE_PREDICTOR:
-        data, shape = _ratings(services, columns)
-    else:
-        data, shape = _lists(services, columns, alias, sees)
-    wanted = [output.name for output in body.outputs] if body.outputs else list(data)
+    wanted = [output.name for output in body.outputs] if body.outputs else list(OUTPUTS[name])
     for output in wanted:
-        if output not in data:
-            message = f"{name} has no output {output[:80]!r}; it has {', '.join(data)}"
+        if output not in OUTPUTS[name]:
+            message = f"{name} has no output {output[:80]!r}; it has {', '.join(OUTPUTS[name])}"
             raise InferenceInputError(message)
+    if name == MOVIE_PREDICTOR:
+        data, shape = _ratings(services, columns, request_id)
+    else:
+        data, shape = _lists(services, columns, (alias, sees), request_id)
     outputs = [
         {
             "name": output,
@@ -188,7 +188,7 @@ def _served(services: ApiServices, name: str, version: str | None) -> tuple[Alia
     raise ModelVersionNotFoundError(message)
 
 
-def _ratings(services: ApiServices, columns: _Columns) -> _Answer:
+def _ratings(services: ApiServices, columns: _Columns, request_id: str) -> _Answer:
     count = len(columns["startYear"])
     if {len(values) for values in columns.values()} != {count} or not count:
         message = "the inputs are columns of one length, at least 1"
@@ -205,26 +205,35 @@ def _ratings(services: ApiServices, columns: _Columns) -> _Answer:
             message = f"row {row}, {place}: {first['msg']}"
             raise InferenceInputError(message) from None
     found = services.ratings.predict(films)
+    shown = services.audience.trial.ratings_shown(found, films[0] if count == 1 else None)
+    services.audience.exposures.note(request_id, shown)
     data = {name: [getattr(each, name) for each in found] for name in OUTPUTS[MOVIE_PREDICTOR]}
     return data, [count]
 
 
-def _lists(services: ApiServices, columns: _Columns, alias: Alias, sees: MaySee) -> _Answer:
+def _lists(
+    services: ApiServices, columns: _Columns, asked: tuple[Alias, MaySee], request_id: str
+) -> _Answer:
+    alias, sees = asked
     lengths = columns.get("k", [10])
     if len(lengths) != 1 or not lengths[0] or not 1 <= lengths[0] <= _MOST_FILMS:
         message = f"k is one number, 1 to {_MOST_FILMS}"
         raise InferenceInputError(message)
     k: int = lengths[0]
-    films: list[int] = []
-    scores: list[float] = []
+    users = []
     for given in columns["user_id"]:
         try:
             user_id = parse_user_id("" if given is None else given)
         except InvalidIdError as error:
             raise InferenceInputError(str(error)) from None
         sees(user_id)
-        items = services.recommender.recommend(user_id, k, alias).items
-        empty = k - len(items)
+        users.append(user_id)
+    films: list[int] = []
+    scores: list[float] = []
+    for user_id in users:
+        made = services.recommender.recommend(user_id, k, alias)
+        services.audience.show(request_id, made, None, k)
+        items, empty = made.items, k - len(made.items)
         films += [item.movie_id for item in items] + [_NO_FILM] * empty
         scores += [item.score for item in items] + [0.0] * empty
     return {"movie_id": films, "score": scores}, [len(columns["user_id"]), k]
