@@ -217,11 +217,20 @@ def test_prometheus_scrapes_what_was_started(house: Stack) -> None:
         found = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
         return {each["labels"]["job"]: each["health"] for each in found}
 
-    wanted = {"prometheus"} | {
-        each.name for each in house.status() if each.name == "alertmanager" and each.pids
-    }
+    exporters = {"redis-exporter": "redis_up", "postgresql-exporter": "pg_up"}
+    running = {each.name for each in house.status() if each.pids}
+    wanted = {"prometheus"} | running & {"alertmanager", *exporters}
     eventually(lambda: {job for job, health in healths().items() if health == "up"} >= wanted)
     assert healths()["api"] in ("down", "unknown")  # the house itself does not run here
+
+    def value_of(metric: str) -> str | None:
+        answer = httpx.get(f"{url}/api/v1/query", params={"query": metric})
+        found = answer.json()["data"]["result"]
+        return str(found[0]["value"][1]) if found else None
+
+    for name, metric in exporters.items():
+        if name in running:
+            eventually(lambda metric=metric: value_of(metric) == "1")
 
 
 def test_alertmanager_tells_the_house(house: Stack) -> None:

@@ -23,7 +23,16 @@ from movie_mlops.settings import PREFIX, Settings, chosen_keys, load_settings
 if TYPE_CHECKING:
     from movie_mlops.stack import Stack
 
-FIRST = ("kafka", "redis", "mlflow", "airflow", "prometheus", "alertmanager")
+FIRST = (
+    "kafka",
+    "redis",
+    "mlflow",
+    "airflow",
+    "prometheus",
+    "redis-exporter",
+    "postgresql-exporter",
+    "alertmanager",
+)
 LAST = ("feast",)
 """It serves what the first materialization has registered."""
 FOLLOW_TABLES = ("training", "rating_training", "feature_engineering")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from movie_mlops.stack.airflow import Airflow
 from movie_mlops.stack.base import Engine
+from movie_mlops.stack.exporters import PostgreSQLExporter, RedisExporter
 from movie_mlops.stack.feast import Feast, FeastUi
 from movie_mlops.stack.grafana import Grafana
 from movie_mlops.stack.kafka import Kafka
@@ -26,6 +27,8 @@ def all_engines(kafka_home: Path | None) -> tuple[Engine, ...]:
         Airflow(),
         Torch(),
         Prometheus(),
+        PostgreSQLExporter(),
+        RedisExporter(),
         Alertmanager(),
         Grafana(),
     )

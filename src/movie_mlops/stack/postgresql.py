@@ -98,13 +98,11 @@ class PostgreSQL(Engine):
         """Roles and databases; a password is set again, so that secrets and roles agree."""
         from psycopg2 import sql  # noqa: PLC0415 (an extra)
 
+        for name in DATABASES:
+            make_role(ground, name)
         with connected(ground, "postgres", _USER) as cursor:
             for name in DATABASES:
                 word = sql.Identifier(name)
-                cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
-                verb = sql.SQL("ALTER" if cursor.fetchone() else "CREATE")
-                role = sql.SQL("{} ROLE {} LOGIN PASSWORD %s").format(verb, word)
-                cursor.execute(role, (ground.secret(f"{self.name}-{name}"),))
                 cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
                 if not cursor.fetchone():
                     cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(word, word))
@@ -116,6 +114,24 @@ class PostgreSQL(Engine):
             field_key("state_url"): f"postgresql://movie_mlops@{address}/movie_mlops",
             field_key("state_password"): ground.secret(f"{self.name}-movie_mlops"),
         }
+
+
+def make_role(ground: Ground, name: str, member_of: str | None = None) -> None:
+    """A role that may log in with the secret `postgresql-<name>`; again: sets that password anew.
+
+    Raises:
+        EngineUnavailableError: PostgreSQL does not answer.
+    """
+    from psycopg2 import sql  # noqa: PLC0415 (an extra)
+
+    word = sql.Identifier(name)
+    with connected(ground, "postgres", _USER) as cursor:
+        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
+        verb = sql.SQL("ALTER" if cursor.fetchone() else "CREATE")
+        role = sql.SQL("{} ROLE {} LOGIN PASSWORD %s").format(verb, word)
+        cursor.execute(role, (ground.secret(f"postgresql-{name}"),))
+        if member_of is not None:
+            cursor.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(member_of), word))
 
 
 def database_url(ground: Ground, name: str, scheme: str = "postgresql+psycopg2") -> str:

@@ -201,7 +201,7 @@ def test_default_ports_are_the_contracts() -> None:
     assert {engine.name: engine.port for engine in all_engines(None)} == {
         "postgresql": 5432, "redis": 6379, "kafka": 9092, "mlflow": 5000, "feast": 6566,
         "feast-ui": 8888, "airflow": 8080, "torch": 8001, "prometheus": 9090,
-        "alertmanager": 9093, "grafana": 3000,
+        "alertmanager": 9093, "grafana": 3000, "redis-exporter": 9121, "postgresql-exporter": 9187,
     }  # fmt: skip
 
 
