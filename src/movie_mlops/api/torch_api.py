@@ -39,11 +39,12 @@ from movie_mlops.api.schemas.problems import Problem
 from movie_mlops.domain.errors import MovieMlopsError
 from movie_mlops.domain.interactions import UserId
 from movie_mlops.domain.movies import MovieId
+from movie_mlops.domain.recommendations import RecommendationList
 from movie_mlops.domain.versions import NEURAL_RECOMMENDER
 from movie_mlops.models import algorithms
 from movie_mlops.models.algorithms.networks import network_module
 from movie_mlops.models.serving.neural import NeuralModels, NeuralService
-from movie_mlops.models.serving.recommender import STATIC_VERSION, RecommendationList
+from movie_mlops.models.serving.recommender import STATIC_VERSION
 from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.monitoring.health import DegradedError, overall, run_probes
 from movie_mlops.monitoring.metrics import TALLY, RequestMeter, watch_system
