@@ -1,6 +1,6 @@
 """The contract of rating regressors: one suite, every algorithm."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ import pytest
 from movie_mlops.domain.errors import ArtifactCorruptError, TrainingDataError
 from movie_mlops.models.algorithms import REGRESSORS, create, load
 from movie_mlops.models.algorithms.base import RatingRows
+from movie_mlops.models.algorithms.boosted import Boosted
+from movie_mlops.models.algorithms.rating_features import films_of
 from movie_mlops.models.bundle import load_bundle, save_bundle
 
 GENRES = ("Drama", "Comedy", "Horror", "Action")
@@ -61,6 +63,17 @@ def test_saved_and_loaded_it_predicts_the_same_without_scikit_learn(
     before, after = model.predict(rows), again.predict(rows)
     for column in ("rating", "low", "high", "in_range"):
         assert np.array_equal(getattr(before, column), getattr(after, column))
+
+
+def test_a_film_alone_is_rated_as_among_others() -> None:
+    rows, ratings = films(400)
+    model = Boosted(rounds=60).fit(rows, ratings)
+    strange = replace(rows, start_year=np.where(np.arange(400) % 3, rows.start_year, np.nan),
+                      num_votes=np.where(np.arange(400) % 5, rows.num_votes, 1e9))  # fmt: skip
+    found = model.predict(strange)
+    together = zip(*(column.tolist() for column in astuple(found)), strict=True)
+    assert [model.predict_film(film) for film in films_of(strange)] == list(together)
+    assert 0 < found.in_range.sum() < 400
 
 
 def test_same_seed_same_bytes(name: str, tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ plain: unusual headers or queries, bodies that break their schema, errors. What 
 answer with a success it hands on untouched. A test sends the same requests through both.
 """
 
+import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from pydantic import BaseModel
@@ -19,13 +20,14 @@ from movie_mlops.api.errors import RequestRefusedError
 from movie_mlops.api.gate import MAX_DEPTH, check_host, hosts_of, takes_json
 from movie_mlops.api.hot_lists import ReadyLists
 from movie_mlops.api.middleware import Journal, Traffic, answer_of, is_request_id
-from movie_mlops.api.routers.events import Publisher, record
+from movie_mlops.api.quick import RawHeaders, Reply
+from movie_mlops.api.routers.events import Publisher, begin, finish, is_one_id
 from movie_mlops.api.routers.predictions import rating_answer
 from movie_mlops.api.schemas.events import FeedbackIn, InteractionIn
 from movie_mlops.api.schemas.predictions import MovieIn
 from movie_mlops.domain.errors import EventError
 from movie_mlops.domain.requests import new_request_id
-from movie_mlops.events.base import parse_position
+from movie_mlops.events.base import Published, parse_position
 from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.monitoring.metrics import TALLY
 from movie_mlops.settings import Settings
@@ -43,9 +45,15 @@ _encode = msgspec.json.Encoder().encode
 
 Body = TypeVar("Body", bound=BaseModel)
 Headers = dict[bytes, bytes]
-RawHeaders = list[tuple[bytes, bytes]]
-Hot = Callable[[Scope, Receive, Send], Awaitable[Receive | None]]
-"""Answers and returns None, or returns how the twin shall receive the request."""
+
+
+class Asked(NamedTuple):
+    """A request whose headers are plain; `start` is of the performance counter."""
+
+    scope: Scope
+    headers: Headers
+    body: bytes
+    start: float
 
 
 class HotRoutes:
@@ -67,7 +75,7 @@ class HotRoutes:
         self._good_accepts = {b"*/*"}
         self._max_body = settings.max_body_bytes
         self._for_the_twin = _FOR_THE_TWIN | ({b"origin"} if settings.cors_origins else set())
-        self._routes: dict[tuple[str, str], Hot] = (
+        self._routes: dict[tuple[str, str], Callable[[Asked, Reply], bool]] = (
             {}
             if not settings.is_open
             else {
@@ -77,82 +85,117 @@ class HotRoutes:
                 ("POST", FEEDBACK): self._event,
             }
         )
+        self.paths = frozenset(path.encode() for _, path in self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
         """Answer the request and return None, or return what the twin shall receive from."""
-        route = self._routes.get((scope["method"], scope["path"]))
-        return receive if route is None else await route(scope, receive, send)
+        if (scope["method"], scope["path"]) not in self._routes:
+            return receive
+        body = b""
+        if scope["method"] == "POST":
+            if self._plain_headers(scope) is None:  # the twin may not want to hear the body
+                return receive
+            message = await receive()
+            receive = _again(message, receive)
+            if message["type"] != "http.request" or message.get("more_body"):
+                return receive
+            body = message["body"]
+        answered: asyncio.Future[tuple[int, RawHeaders, bytes]] = (
+            asyncio.get_running_loop().create_future()
+        )
 
-    async def _list(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
-        start, headers = time.perf_counter(), self._plain_headers(scope)
-        if headers is None or not self._has_reached(headers.get(b"x-position")):
+        def reply(*answer: Any) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        if not self.take(scope, body, reply):
             return receive
-        asked = self._lists.asked(scope["query_string"], headers.get(b"accept-language", b""))
-        if asked is None:
-            return receive
-        try:
-            answer = self._lists.answer(asked)
-        except Exception:  # noqa: BLE001 (the twin fails the same way and says so)
-            return receive
-        request_id = _request_id(headers)
-        body = b"%b%b%b" % (answer.head, request_id.encode(), answer.tail)
-        await self._send(send, 200, body, request_id)
-        self._note_shown(request_id, answer.shown)
-        if self._audience.shadow.share:
-            self._audience.shadow.consider(request_id, answer.shown, asked.k)
-        self._journal.note("GET", LISTS, 200, start, request_id)
-        for counted in answer.counts:
-            TALLY.count(counted)
+        status, headers, body = await answered
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
         return None
 
-    async def _rating(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
+    def take(self, scope: Scope, body: bytes, reply: Reply) -> bool:
+        """See Quick; False: the twin has to."""
+        route = self._routes.get((scope["method"], scope["path"]))
+        if route is None:
+            return False
         start, headers = time.perf_counter(), self._plain_headers(scope)
-        if headers is None:
-            return receive
-        film, again = await self._body(MovieIn, headers, receive)
-        if film is None:
-            return again
+        return headers is not None and route(Asked(scope, headers, body, start), reply)
+
+    def _list(self, asked: Asked, reply: Reply) -> bool:
+        scope, headers = asked.scope, asked.headers
+        if not self._has_reached(headers.get(b"x-position")):
+            return False
+        wanted = self._lists.asked(scope["query_string"], headers.get(b"accept-language", b""))
+        if wanted is None:
+            return False
+        try:
+            answer = self._lists.answer(wanted)
+        except Exception:  # noqa: BLE001 (the twin fails the same way and says so)
+            return False
         request_id = _request_id(headers)
+        body = b"%b%b%b" % (answer.head, request_id.encode(), answer.tail)
+        reply(200, self._headers(body, request_id), body)
+        self._note_shown(request_id, answer.shown)
+        if self._audience.shadow.share:
+            self._audience.shadow.consider(request_id, answer.shown, wanted.k)
+        self._journal.note("GET", LISTS, 200, asked.start, request_id)
+        for counted in answer.counts:
+            TALLY.count(counted)
+        return True
+
+    def _rating(self, asked: Asked, reply: Reply) -> bool:
+        film = self._read(MovieIn, asked)
+        if film is None:
+            return False
+        request_id = _request_id(asked.headers)
         try:
             body = _encode(rating_answer(self._services, film, request_id))
         except Exception:  # noqa: BLE001 (the twin fails the same way and says so)
-            return again
-        await self._send(send, 200, body, request_id)
-        self._journal.note("POST", RATING, 200, start, request_id)
-        return None
+            return False
+        reply(200, self._headers(body, request_id), body)
+        self._journal.note("POST", RATING, 200, asked.start, request_id)
+        return True
 
-    async def _event(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
-        start, headers = time.perf_counter(), self._plain_headers(scope)
-        if headers is None or self._traffic.in_flight >= self._traffic.most:
-            return receive
-        schema = InteractionIn if scope["path"] == EVENTS else FeedbackIn
-        event, again = await self._body(schema, headers, receive)
-        if event is None or self._buckets.take(scope["client"][0] if scope["client"] else ""):
-            return again
-        request_id, key = _request_id(headers), headers.get(b"idempotency-key")
+    def _event(self, asked: Asked, reply: Reply) -> bool:
+        scope, path = asked.scope, asked.scope["path"]
+        if self._traffic.in_flight >= self._traffic.most:
+            return False
+        body = self._read(InteractionIn if path == EVENTS else FeedbackIn, asked)
+        key = asked.headers.get(b"idempotency-key")
         name = key.decode("latin-1") if key is not None else None
-        self._traffic.in_flight += 1
+        if body is None or not is_one_id(body.event_id, name):
+            return False
+        if self._buckets.take(scope["client"][0] if scope["client"] else ""):
+            return False
+        request_id = _request_id(asked.headers)
         try:
-            made = await record(event, name, self._services, self._publisher)
-            status, body = 202, _encode(made)
-            more = [_JSON_TYPE, (b"x-position", made["position"].encode())]
-        except Exception as error:  # noqa: BLE001 (translated as for the twin)
-            answer = answer_of(error, scope["path"], request_id)
-            status, body = answer.status_code, bytes(answer.body)
-            more = [pair for pair in answer.raw_headers if pair[0] != b"content-length"]
-        finally:
-            self._traffic.in_flight -= 1
-        await self._send(send, status, body, request_id, more)
-        self._journal.note("POST", scope["path"], status, start, request_id)
-        return None
+            event, event_id, published = begin(body, name, self._publisher)
+        except Exception:  # noqa: BLE001 (the twin fails the same way and says so)
+            return False
+        self._traffic.in_flight += 1
 
-    async def _send(
-        self, send: Send, status: int, body: bytes, request_id: str, more: RawHeaders = _AS_JSON
-    ) -> None:
-        headers = [(b"content-length", b"%d" % len(body)), *more]
-        headers += self._traffic.headers(request_id)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        def done(published: "asyncio.Future[Published]") -> None:
+            self._traffic.in_flight -= 1
+            try:
+                made = finish(event, event_id, published.result(), self._services)
+            except Exception as error:  # noqa: BLE001 (translated as for the twin)
+                answer = answer_of(error, path, request_id)
+                status, text = answer.status_code, bytes(answer.body)
+                more = [pair for pair in answer.raw_headers if pair[0] != b"content-length"]
+            else:
+                status, text = 202, _encode(made)
+                more = [_JSON_TYPE, (b"x-position", made["position"].encode())]
+            reply(status, self._headers(text, request_id, more), text)
+            self._journal.note("POST", path, status, asked.start, request_id)
+
+        published.add_done_callback(done)
+        return True
+
+    def _headers(self, body: bytes, request_id: str, more: RawHeaders = _AS_JSON) -> RawHeaders:
+        made = [(b"content-length", b"%d" % len(body)), *more]
+        return made + self._traffic.headers(request_id)
 
     def _plain_headers(self, scope: Scope) -> Headers | None:
         """The headers; None where one is there that only the twin understands."""
@@ -186,25 +229,20 @@ class HotRoutes:
         except EventError:
             return False
 
-    async def _body(
-        self, schema: type[Body], headers: Headers, receive: Receive
-    ) -> tuple[Body | None, Receive]:
-        """What a plain body says; None with what the twin shall receive from else."""
-        message = await receive() if _JSON.fullmatch(headers.get(b"content-type", b"")) else None
-        if message is None:
-            return None, receive
-        again = _again(message, receive)
-        if message["type"] != "http.request" or message.get("more_body"):
-            return None, again
-        body = message["body"]
+    def _read(self, schema: type[Body], asked: Asked) -> Body | None:
+        """What a plain body says; None where it does not."""
+        headers, body = asked.headers, asked.body
+        kind = headers.get(b"content-type", b"")
+        if kind != _JSON_TYPE[1] and not _JSON.fullmatch(kind):
+            return None
         deep = body.count(b"[") + body.count(b"{") > MAX_DEPTH
         length = headers.get(b"content-length", b"0")
         if deep or max(len(body), int(length) if length.isdigit() else 0) > self._max_body:
-            return None, again
+            return None
         try:
-            return schema.model_validate_json(body), again
+            return schema.model_validate_json(body)
         except ValueError:  # no JSON, or not what the schema wants
-            return None, again
+            return None
 
 
 def _again(first: Message, receive: Receive) -> Receive:

@@ -13,11 +13,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from threadpoolctl import threadpool_limits
 from uvicorn._types import HTTPScope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from movie_mlops.api.errors import problem
 from movie_mlops.api.gate import MAX_HEADER_BYTES, MAX_URL_BYTES
 from movie_mlops.api.middleware import Traffic
+from movie_mlops.api.quick import QuickProtocol
 from movie_mlops.domain.requests import new_request_id
 from movie_mlops.monitoring.metrics import API_READY
 from movie_mlops.settings import Settings
@@ -62,7 +63,7 @@ class OneWrite:
         return self._transport.is_closing()
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(QuickProtocol):
     """HTTP/1.1 whose refusals are problem+json; endless and slow heads of requests are cut."""
 
     _head_bytes = 0
@@ -88,9 +89,9 @@ class Protocol(HttpToolsProtocol):
         elif self._head_bytes:
             self._head_is_whole()
 
-    def on_headers_complete(self) -> None:
-        """The head of a request is whole."""
-        super().on_headers_complete()
+    def begin(self) -> None:
+        """Let uvicorn begin with the request."""
+        super().begin()
         cycle: Any = self.cycle  # None where another protocol takes over
         if cycle is None or cycle.scope["method"] == "HEAD":  # no body will come
             return
@@ -187,6 +188,7 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
+        gc.enable()  # off since the process began
         API_READY.set(1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

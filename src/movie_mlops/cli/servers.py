@@ -1,5 +1,6 @@
 """`api` and `worker`: one server process each."""
 
+import gc
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ _WITH_PARENT = click.option("--with-parent", is_flag=True, hidden=True, help="En
 @_WITH_PARENT
 def api(home: Path | None, port: int | None, fd: int | None, with_parent: bool) -> None:
     """Serve the HTTP API (and the page, when it is built)."""
+    gc.disable()  # what is made at the start stays; the server, when it is ready, turns it on
     import socket
 
     from movie_mlops.api.main import serve

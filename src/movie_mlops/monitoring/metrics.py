@@ -54,7 +54,7 @@ HTTP_SECONDS = Timer(
 MODEL_PREDICTIONS = Counter(
     "model_predictions", "Lists and ratings that were answered.", ("model", "version", "path")
 )
-MODEL_SECONDS = Histogram(
+MODEL_SECONDS = Timer(
     "model_prediction_duration_seconds",
     "Time of a model to make its answer.",
     ("model",),

@@ -18,7 +18,13 @@ from movie_mlops.domain.errors import EngineUnavailableError, EventConflictError
 from movie_mlops.domain.interactions import InteractionType
 from movie_mlops.events import EventLog
 from movie_mlops.events.base import NewEvent, Published
-from movie_mlops.events.schemas import USER_EVENTS, encode, new_event_id, to_interaction
+from movie_mlops.events.schemas import (
+    USER_EVENTS,
+    UserInteractionEvent,
+    encode,
+    new_event_id,
+    to_interaction,
+)
 from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.monitoring import metrics
 
@@ -49,13 +55,13 @@ class Publisher:
         self._timer: asyncio.TimerHandle | None = None
         self.refused_at = float("-inf")  # of the monotonic clock: the log was down or full
 
-    async def publish(self, event: NewEvent) -> Published:
+    def publish(self, event: NewEvent) -> "asyncio.Future[Published]":
         """Where the event stands, once it is on disk; raises what the log's `publish` does."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Published] = loop.create_future()
         self._waiting.append((event, done))
         self._consider(loop)
-        return await done
+        return done
 
     def _consider(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._flying or not self._waiting:
@@ -170,9 +176,27 @@ async def record(
         EngineUnavailableError: the log does not answer or is full.
         TimeoutError: it takes too long.
     """
+    event, event_id, published = begin(body, key, publisher)
+    return finish(event, event_id, await published, services)
+
+
+def begin(
+    body: InteractionIn, key: str | None, publisher: Publisher
+) -> "tuple[UserInteractionEvent, str, asyncio.Future[Published]]":
+    """Hand what a viewer did to the log: the event, its id, and where it will stand.
+
+    Raises:
+        InvalidRequestError: the key is no id, or another one than the body's.
+    """
     event_id = _chosen_id(body.event_id, key) or new_event_id()
     event = body.to_event(datetime.now(UTC))
-    done = await publisher.publish(encode(event, event_id, body.fingerprint()))
+    return event, event_id, publisher.publish(encode(event, event_id, body.fingerprint()))
+
+
+def finish(
+    event: UserInteractionEvent, event_id: str, done: Published, services: ApiServices
+) -> dict[str, Any]:
+    """Let this process know a stored event; the fields of `Accepted`."""
     known = event.movie_id == NO_MOVIE or event.movie_id in services.catalogue
     outcome = "duplicate" if done.is_duplicate else "accepted"
     if not done.is_duplicate:
@@ -184,6 +208,15 @@ async def record(
     metrics.TALLY.count((_OUTCOMES[outcome], 1.0))
     position = str(done.position)
     return {"event_id": event_id, "status": outcome, "position": position, "known_movie": known}
+
+
+def is_one_id(given: str | None, key: str | None) -> bool:
+    """Whether the body's id and the key name one id, or none."""
+    try:
+        _chosen_id(given, key)
+    except InvalidRequestError:
+        return False
+    return True
 
 
 def _chosen_id(given: str | None, key: str | None) -> str | None:

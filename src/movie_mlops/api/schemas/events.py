@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from movie_mlops.api.schemas.ids import EventIdIn, MovieIdIn, RequestIdIn, ShortText, UserIdIn
 from movie_mlops.domain.interactions import MAX_RATING, MIN_RATING, InteractionType
-from movie_mlops.events.schemas import UserInteractionEvent
+from movie_mlops.events.schemas import UserInteractionEvent, made_of
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 LATEST = timedelta(days=1)
@@ -49,16 +49,14 @@ class InteractionIn(BaseModel):
 
     def to_event(self, now: datetime) -> UserInteractionEvent:
         """The event as the log keeps it."""
-        return UserInteractionEvent(
-            user_id=self.user_id,
-            movie_id=self.movie_id or NO_MOVIE,
-            interaction_type=self.interaction_type,
-            timestamp=self.timestamp or now,
-            rating=self.rating,
-            session_id=self.session_id,
-            target_event_id=self.target_event_id,
-            request_id=self.request_id,
-        )
+        return made_of(
+            UserInteractionEvent,
+            (
+                self.user_id, self.movie_id or NO_MOVIE, self.interaction_type,
+                self.timestamp or now, self.rating, self.session_id, self.target_event_id,
+                self.request_id,
+            ),
+        )  # fmt: skip
 
     def fingerprint(self) -> bytes:
         """What the client said, without what the server adds: tells a repeat from a conflict."""

@@ -89,13 +89,11 @@ class Boosted:
         self._encoders = [make().fit(rows, centred) for make in ENCODERS]
         features = without_empty_columns(np.column_stack([film, *encoded]))
         self._boost(features, ratings, folds, seed)
-        self._range = range_of(film[:, _RANGED])
+        self._set_range(range_of(film[:, _RANGED]))
 
     def predict(self, rows: RatingRows) -> RatingPredictions:
         """See RatingRegressor."""
         found = [self._columns(film) for film in films_of(rows)]
-        if len(found) == 1:  # plain numbers: an array operation on one row is all overhead
-            return RatingPredictions(*(np.array([value]) for value in self._one(found[0])))
         features = np.array(found, np.float64).reshape(-1, len(ALL_COLUMNS))
         leaves = self._tables.values(features)
         mean, size = leaves[:, : self._split].sum(axis=1), leaves[:, self._split :].sum(axis=1)
@@ -108,25 +106,27 @@ class Boosted:
             inside(features[:, _RANGED], self._range),
         )
 
+    def predict_film(self, film: Film) -> tuple[float, float, float, bool]:
+        """Rating, low, high and whether the film is in range, as `predict` has them.
+
+        In plain numbers: array operations on one row are all overhead.
+        """
+        row = self._columns(film)
+        leaves = self._tables.row(row)
+        mean = float(np.add.reduce(leaves[: self._split]))
+        size = float(np.add.reduce(leaves[self._split :]))
+        rating = min(max(self._base + mean / COPIES, 1.0), 10.0)
+        half = self._quantile * max(self._error_base + size, SMALLEST_ERROR)
+        within = True
+        for column, low, high in self._bounds:
+            within &= not (row[column] < low or row[column] > high)
+        return rating, max(rating - half, 1.0), min(rating + half, 10.0), within
+
     def _columns(self, film: Film) -> list[float]:
         row = film_row(film, self._now)
         for encoder in self._encoders:
             row += encoder.row(film)
         return row
-
-    def _one(self, row: list[float]) -> tuple[float, float, float, bool]:
-        """Rating, low, high and whether the row lies in range."""
-        leaves = self._tables.row(row)[0]
-        mean = float(leaves[: self._split].sum())
-        size = float(leaves[self._split :].sum())
-        rating = min(max(self._base + mean / COPIES, 1.0), 10.0)
-        half = self._quantile * max(self._error_base + size, SMALLEST_ERROR)
-        low, high = self._range.tolist()
-        within = all(
-            not (row[column] < least or row[column] > most)
-            for column, least, most in zip(_RANGED, low, high, strict=True)
-        )
-        return rating, max(rating - half, 1.0), min(rating + half, 10.0), within
 
     def artifact(self) -> tuple[Arrays, Card]:
         """See RatingRegressor."""
@@ -161,7 +161,7 @@ class Boosted:
             Trees.from_arrays(arrays, "error", len(ALL_COLUMNS)),
         )
         model._encoders = [make.from_arrays(arrays) for make in ENCODERS]
-        model._range = checked_range(arrays, len(_RANGED))
+        model._set_range(checked_range(arrays, len(_RANGED)))
         model._now, model._base = float(card["now"]), float(card["base"])
         model._error_base, model._quantile = float(card["error_base"]), float(card["quantile"])
         return model
@@ -170,6 +170,10 @@ class Boosted:
         self._mean, self._error = mean, error
         self._split = len(mean.roots)
         self._tables = LeafTables(mean, error)
+
+    def _set_range(self, bounds: Values) -> None:
+        self._range = bounds
+        self._bounds = list(zip(_RANGED, *bounds.tolist(), strict=True))
 
     def _boost(
         self, features: Values, ratings: Values, folds: NDArray[np.int64], seed: int

@@ -32,15 +32,14 @@ class LeafTables:
         tree_of = order[np.searchsorted(trees.roots[order], np.arange(len(starts)), "right") - 1]
         most = int(counts[trees.roots].max(initial=1))
         bits = np.dtype(np.uint32 if most <= 32 else np.uint64)
-        self._values = np.zeros((len(trees.roots), most))
+        self._leaves = np.zeros(len(trees.roots) * most)
+        self._before = np.arange(len(trees.roots)) * most - 1  # where each tree's leaves begin
         leaf = trees.feature == LEAF
-        self._values[tree_of[leaf], starts[leaf]] = trees.value[leaf]
-        self._all = bits.type(2 ** (8 * bits.itemsize) - 1)
+        self._leaves[tree_of[leaf] * most + starts[leaf]] = trees.value[leaf]
+        self._all, self._one = bits.type(2 ** (8 * bits.itemsize) - 1), bits.type(1)
         inner = np.flatnonzero(~leaf)
         below = _runs(starts[trees.left[inner]], counts[trees.left[inner]], bits)
-        self._columns: list[int] = []
-        self._thresholds: list[list[float]] = []
-        self._offsets: list[int] = []
+        self._columns: list[tuple[int, list[float], int]] = []  # thresholds, where rows begin
         tables, offset = [np.empty((0, len(trees.roots)), bits)], 0
         for column in np.unique(trees.feature[inner]):
             here = trees.feature[inner] == column
@@ -51,42 +50,40 @@ class LeafTables:
             np.bitwise_and.accumulate(table[:-1], axis=0, out=table[:-1])
             right = ~trees.missing_left[nodes]
             np.bitwise_and.at(table, (-1, tree_of[nodes][right]), ruled_out[right])
-            self._columns.append(int(column))
-            self._thresholds.append(thresholds.tolist())
-            self._offsets.append(offset)
+            self._columns.append((int(column), thresholds.tolist(), offset))
             tables.append(table)
             offset += len(table)
         self._table = np.concatenate(tables)
-        self._trees = np.arange(len(trees.roots))
 
     def row(self, row: list[float]) -> Values:
-        """Leaf value of one row of columns in each tree, shape [1, trees]; NaN is missing."""
+        """Leaf value of one row of columns in each tree, shape [trees]; NaN is missing."""
         places = []
-        for column, thresholds, offset in zip(
-            self._columns, self._thresholds, self._offsets, strict=True
-        ):
+        for column, thresholds, offset in self._columns:
             value = row[column]
             missing = value != value  # NaN alone is not itself
             place = len(thresholds) + 1 if missing else bisect_left(thresholds, value)
             places.append(offset + place)
-        left = np.bitwise_and.reduce(self._table[places], axis=0, initial=self._all)
-        found: Values = self._values[self._trees, _lowest_bit(left)][None]
-        return found
+        table = self._table.take(places, axis=0)
+        return self._found(np.bitwise_and.reduce(table, axis=0, initial=self._all))
 
     def values(self, features: Values) -> Values:
         """Leaf value of each row in each tree, shape [rows, trees]."""
-        found = np.empty((len(features), len(self._trees)))
+        found = np.empty((len(features), len(self._before)))
         for start in range(0, len(features), _ROWS_AT_ONCE):
             part = features[start : start + _ROWS_AT_ONCE]
-            left = np.full((len(part), len(self._trees)), self._all)
-            for column, thresholds, offset in zip(
-                self._columns, self._thresholds, self._offsets, strict=True
-            ):
+            left = np.full((len(part), len(self._before)), self._all)
+            for column, thresholds, offset in self._columns:
                 values = part[:, column]
                 place = np.searchsorted(thresholds, values)
                 place[np.isnan(values)] = len(thresholds) + 1
                 left &= self._table[offset + place]
-            found[start : start + len(part)] = self._values[self._trees, _lowest_bit(left)]
+            found[start : start + len(part)] = self._found(left)
+        return found
+
+    def _found(self, left: NDArray[Any]) -> Values:
+        """The value of the lowest leaf that is left, whose number is that of the bits below it."""
+        numbers = np.bitwise_count(left ^ (left - self._one))  # one more than that
+        found: Values = self._leaves.take(self._before + numbers)
         return found
 
     def sums(self, features: Values) -> Values:
@@ -117,8 +114,3 @@ def _runs(starts: NDArray[np.int64], counts: NDArray[np.int64], bits: np.dtype[A
     one = np.uint64(1)
     runs = ((one << counts.astype(np.uint64)) - one) << starts.astype(np.uint64)
     return runs.astype(bits)
-
-
-def _lowest_bit(bits: NDArray[Any]) -> Any:
-    """The number of the lowest bit that is set; a power of two is exact in a float."""
-    return np.frexp((bits & (~bits + bits.dtype.type(1))).astype(np.float64))[1] - 1

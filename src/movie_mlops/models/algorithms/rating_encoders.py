@@ -33,6 +33,8 @@ LEADING_ACTORS = 5
 MOST_COMMON = 300  # films; a word in more titles tells of no relation
 NEIGHBOURS = 10
 _NEIGHBOUR_PRIOR = 0.02
+_NOBODY = (0.0, 0.0, 0.0, 0.0, 0.0)
+_KEPT_TITLES = 4_096  # they come again: in a page's requests, and in every fold
 _WORD = re.compile(r"\w+")
 Values = NDArray[np.float64]
 
@@ -90,7 +92,11 @@ class TitleGrams:
 
     def row(self, film: Film) -> tuple[float, ...]:
         """See Encoder."""
-        return (title_score(film.title_text, self._weights),)
+        return self._of(film.title_text)
+
+    @cached_property
+    def _of(self) -> Callable[[str], tuple[float]]:
+        return lru_cache(maxsize=_KEPT_TITLES)(lambda text: (title_score(text, self._weights),))
 
     def arrays(self) -> Arrays:
         """See Encoder."""
@@ -142,8 +148,7 @@ class TitleNeighbours:
 
     @cached_property
     def _of(self) -> Callable[[str], tuple[float, ...]]:
-        """Titles come again: in a page's requests, and in every fold."""
-        return lru_cache(maxsize=4_096)(self._look_up)
+        return lru_cache(maxsize=_KEPT_TITLES)(self._look_up)
 
     def _look_up(self, text: str) -> tuple[float, ...]:
         words = _words(text)
@@ -241,6 +246,8 @@ class People:
 
     def row(self, film: Film) -> tuple[float, ...]:
         """See Encoder."""
+        if not film.directors and not film.cast:
+            return _NOBODY
         directors = [self._directors[of] for of in _ids(film.directors) if of in self._directors]
         cast = [self._cast[of] for of in _ids(film.cast) if of in self._cast]
         return (

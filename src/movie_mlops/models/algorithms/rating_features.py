@@ -3,7 +3,6 @@
 import re
 import zlib
 from collections.abc import Sequence
-from functools import lru_cache
 from math import log1p, nan, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,7 +60,7 @@ class Film(NamedTuple):
     @property
     def genre_mask(self) -> int:
         """The set of genres as one number."""
-        return sum(_GENRE_BIT.get(name, 0) for name in {*self.genres})
+        return sum({_GENRE_BIT.get(name, 0) for name in self.genres})
 
 
 def films_of(rows: RatingRows) -> list[Film]:
@@ -108,14 +107,13 @@ def _title_features(title: str) -> tuple[float, ...]:
     return (
         len(title),
         len(title.split()),
-        sum(sign.isdigit() for sign in title),
-        sum(not sign.isascii() for sign in title),
+        sum(map(str.isdigit, title)),
+        len(title) - sum(map(str.isascii, title)),
         ":" in title,
         bool(_SEQUEL.search(title[1:])),
     )
 
 
-@lru_cache(maxsize=4_096)
 def _buckets(title: str) -> NDArray[np.int64]:
     """Hashed character n-grams and words of a title."""
     text = f" {title.casefold()[:200]} "
@@ -130,7 +128,7 @@ def title_matrix(titles: Sequence[str]) -> "sparse.csr_matrix":
     # scipy takes a second and 30 MB and is needed for training only
     from scipy.sparse import csr_matrix  # noqa: PLC0415
 
-    found = [_buckets.__wrapped__(title) for title in titles]
+    found = [_buckets(title) for title in titles]
     sizes = np.array([len(each) for each in found], np.int64)
     indptr = np.concatenate([[0], np.cumsum(sizes)])
     indices = np.concatenate(found) if found else np.empty(0, np.int64)

@@ -3,12 +3,13 @@
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from movie_mlops.domain.errors import ArtifactCorruptError, EngineUnavailableError
 from movie_mlops.domain.versions import Alias
 from movie_mlops.events import EventLog
-from movie_mlops.events.base import Place, Position, Positions, Record, next_positions
+from movie_mlops.events.base import Place, Position, Positions, Record
 from movie_mlops.events.consumer import count_repeat
 from movie_mlops.events.erased import ErasedUsers
 from movie_mlops.events.redelivery import opened
@@ -160,8 +161,7 @@ class HistoriesFollower:
         if self._thread.is_alive() and applied:  # what was there before the start took no time
             now = time.time()
             metrics.EVENT_TO_LIST_SECONDS.observe_many([max(now - at / 1e6, 0) for at in applied])
-        self._histories.advance_all(record.position for record in records)
-        self._uncommitted |= next_positions(records)
+        self._uncommitted |= self._reach(self._histories, records)
         if time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
             self._commit()
         return len(records)
@@ -201,8 +201,15 @@ class HistoriesFollower:
                     break
                 for record in records:
                     self._apply(fresh, record)
-                fresh.advance_all(record.position for record in records)
+                self._reach(fresh, records)
                 offset = records[-1].position.offset + 1
+
+    @staticmethod
+    def _reach(histories: Histories, records: Sequence[Record]) -> dict[Place, int]:
+        """Note that these were applied; what to commit. They are in order in each partition."""
+        last = {record.position[:2]: record.position for record in records}
+        histories.advance_all(last.values())
+        return {Place(*place): position.offset + 1 for place, position in last.items()}
 
     def _apply(self, histories: Histories, record: Record) -> None:
         try:
@@ -217,7 +224,8 @@ class HistoriesFollower:
             _LOG.warning("group %s cannot read %s: %r", self.group, record.position, error)
             return
         if isinstance(event, UserInteractionEvent) and not self._hides(event, record.position):
-            histories.apply(to_interaction(event, record.event_id), record.position)
+            interaction = to_interaction(event, record.event_id)
+            histories.apply(interaction, record.position, in_order=True)
 
     def _hides(self, event: UserInteractionEvent, position: Position) -> bool:
         return self._erased is not None and self._erased.hides(event.user_id, position)

@@ -27,6 +27,7 @@ class SnapshotHistories:
         self.rows = {name: row for row, name in enumerate(names)}
         self.ends = arrays["ends"].tolist()
         self.acts = [np.asarray(arrays[f"{name}"]) for name in ACT_COLUMNS]
+        self.newest = int(self.acts[1].max(initial=-1))  # microseconds since 1970
 
     def span(self, user_id: str) -> slice:
         """Where the user's acts stand in the columns of `acts`."""

@@ -17,13 +17,15 @@ UNDONE = -1
 class UserHistory:
     """What serving knows of one user; ids are film ids.
 
-    `films` are the latest liked or watched ones, oldest first, each once; `hidden` are all that
-    must not be recommended. Two histories with one `stamp` are the same.
+    `films` are the latest liked or watched ones, oldest first, each once, and `times` when
+    (microseconds since 1970); `hidden` are all that must not be recommended. Two histories with
+    one `stamp` are the same.
     """
 
     films: IntArray
     hidden: IntArray
     stamp: int
+    times: IntArray
 
 
 class Act(NamedTuple):  # made by the dozen when a user comes back: a tuple is made fastest
@@ -37,6 +39,8 @@ class Act(NamedTuple):  # made by the dozen when a user comes back: a tuple is m
 class User:
     """One user who did something since the snapshot."""
 
+    __slots__ = ("_base", "_span", "acts", "reached", "settled", "stamp", "undone", "view")
+
     def __init__(self, base: SnapshotHistories, user_id: str) -> None:
         self.settled: dict[int, Act] = {}  # by film, over the base; can no longer be undone
         self.acts: dict[int, Act] = {}  # by token of the event id
@@ -44,14 +48,12 @@ class User:
         self.view: UserHistory | None = None
         self.stamp = 0
         self.reached = 0  # the offset behind the last event that this process took itself
-        span = base.span(user_id)
-        columns = [column[span] for column in base.acts]
-        tokens = columns.pop()
+        self._base, self._span = base, base.span(user_id)
+        tokens = base.acts[-1][self._span]
         if not tokens.any():  # then each film stands there once: read from there when needed
-            self._base = columns
             return
-        self._base = [column[:0] for column in columns]
-        acts = map(Act, *(column.tolist() for column in columns))
+        acts = self._of_base()
+        self._span = slice(0, 0)
         for act, token in zip(acts, tokens.tolist(), strict=True):
             if act.movie == UNDONE:
                 self.undone[token] = None
@@ -79,15 +81,19 @@ class User:
 
     def times_watched(self, movie: int, day: int) -> int:
         """How many positive acts with this film there are on this day (days since 1970)."""
-        acts = [act for act in self.acts.values() if act.movie == movie]
-        settled = self._settled(movie)
-        acts += [settled] if settled is not None else []
-        return sum(act.positive and act.time // MICROSECONDS_PER_DAY == day for act in acts)
+        first = day * MICROSECONDS_PER_DAY
+        behind = first + MICROSECONDS_PER_DAY
+        times = 0
+        for film, time, positive in self.acts.values():
+            times += film == movie and positive and first <= time < behind
+        if self.settled or first <= self._base.newest:
+            settled = self._settled(movie)
+            times += settled is not None and settled.positive and first <= settled.time < behind
+        return times
 
     def all_acts(self) -> list[tuple[int, Act]]:
         """(token or 0, act) in order of time; of one time, in order of arrival."""
-        base = map(Act, *(column.tolist() for column in self._base))
-        pairs = [(0, act) for act in base if act.movie not in self.settled]
+        pairs = [(0, act) for act in self._of_base() if act.movie not in self.settled]
         pairs += [(0, act) for act in self.settled.values()]
         return sorted([*pairs, *self.acts.items()], key=lambda pair: pair[1].time)
 
@@ -100,9 +106,14 @@ class User:
         found = self.settled.get(movie)
         if found is not None:
             return found
-        for at in np.flatnonzero(self._base[0] == movie).tolist():
-            return Act(*(column[at].item() for column in self._base))
+        columns = [column[self._span] for column in self._base.acts[:-1]]
+        for at in np.flatnonzero(columns[0] == movie).tolist():
+            return Act(*(column[at].item() for column in columns))
         return None
+
+    def _of_base(self) -> list[Act]:
+        columns = (column[self._span].tolist() for column in self._base.acts[:-1])
+        return list(map(Act, *columns))
 
     def _settle(self, act: Act) -> None:
         old = self._settled(act.movie)

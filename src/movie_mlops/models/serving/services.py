@@ -39,9 +39,11 @@ class ApiServices:
         Raises:
             EngineUnavailableError: the event log does not answer.
         """
+        self.loader.reload()  # first: the tables were read when they were opened
         self.loader.subscribe(self.catalogue.reload)
         self.loader.subscribe(self.people.reload)
         self.loader.subscribe(self._look_for_new_films)
+        self._look_for_new_films()
         self.loader.start()
         self.follower.start()
         self.audience.start()

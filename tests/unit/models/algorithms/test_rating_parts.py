@@ -72,14 +72,14 @@ def test_bit_tables_equal_the_walk_down_the_trees(learner: str) -> None:
     strange = np.vstack([features, np.full((1, 6), np.nan), np.full((1, 6), 1e300)])
     assert np.array_equal(tables.values(strange), found.trees.values(strange))
     for row in strange[-40:]:
-        assert np.array_equal(tables.row(row.tolist()), found.trees.values(row[None]))
+        assert np.array_equal(tables.row(row.tolist()), found.trees.values(row[None])[0])
     assert np.allclose(tables.sums(strange), found.trees.sums(strange))
 
 
 @given(st.lists(st.floats(-3, 3) | st.just(float("nan")), min_size=6, max_size=6))
 def test_bit_tables_on_any_row(row: list[float]) -> None:
     tables, trees = TWO
-    assert np.array_equal(tables.row(row), trees.values(np.array([row])))
+    assert np.array_equal(tables.row(row), trees.values(np.array([row]))[0])
 
 
 def _two() -> tuple[LeafTables, Trees]:

@@ -1,7 +1,9 @@
 """Viewers per film and day: each once a day, exact under repeats, undo and a restart."""
 
+import tracemalloc
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import assume, given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from movie_mlops.domain.interactions import Interaction, InteractionType, UserId
 from movie_mlops.domain.movies import MovieId
+from movie_mlops.models.serving import trends
 from movie_mlops.models.serving.histories import Histories
 from movie_mlops.models.serving.trends import DAYS, DailyViewers
 
@@ -69,13 +72,14 @@ def test_viewers_are_counted_as_defined(rows: list[Row], days: int, cut: int, ag
     assert counted(histories, days) == expected(rows, days)
 
 
-@settings(max_examples=40, deadline=None)
-@given(rows=ROWS, days=st.integers(1, DAYS))
-def test_a_snapshot_has_the_same_counts(rows: list[Row], days: int) -> None:
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS, days=st.integers(1, DAYS), at_once=st.integers(1, 10))
+def test_a_snapshot_has_the_same_counts(rows: list[Row], days: int, at_once: int) -> None:
     histories = Histories(LENGTH)
     for row in sorted(rows):
         histories.apply(act(*row))
-    again = Histories.from_arrays(*histories.to_arrays(), LENGTH)
+    with patch.object(trends, "_ACTS_AT_ONCE", at_once):  # so that it is read in several parts
+        again = Histories.from_arrays(*histories.to_arrays(), LENGTH)
     assert counted(again, days) == counted(histories, days)
     fresh = Histories(LENGTH)
     fresh.rebase(again)
@@ -104,3 +108,16 @@ def test_days_to_come_count_when_they_have_come_and_old_ones_go() -> None:
     viewers.add(TODAY + 40, 4, 1, TODAY + 40)
     assert viewers.since(DAYS, TODAY + 40)[1].tolist() == [4]
     assert viewers.since(1, TODAY + 400)[1].tolist() == [1]
+
+
+def test_counting_a_snapshot_takes_memory_for_a_part_of_it_only() -> None:
+    users, length = 25_000, 40
+    films = np.arange(users * length, dtype=np.int64) % 1_000
+    times = np.full(len(films), TODAY * trends.MICROSECONDS_PER_DAY)
+    ends = range(length, len(films) + 1, length)
+    tracemalloc.start()
+    viewers = trends.recent_viewers(ends, (films, times, np.ones(len(films), np.bool_)), TODAY)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert viewers.on(TODAY) == [(film, len(films) // 1_000) for film in range(1_000)]
+    assert peak < 2 * films.nbytes  # all at once took eleven columns

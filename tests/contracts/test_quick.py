@@ -1,0 +1,170 @@
+"""What is answered while it is read is what uvicorn's own way answers, byte for byte."""
+
+import asyncio
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from tests.houses import api_services, furnish, serve_ratings
+
+from movie_mlops.api.hot import EVENTS, LISTS, RATING
+from movie_mlops.api.main import App, create_app
+from movie_mlops.api.server import Protocol, config_of
+from movie_mlops.settings import Settings
+
+FILM = b'{"startYear": 1999, "runtimeMinutes": 100, "numVotes": 5000}'
+LIKE = b'{"user_id": "3", "movie_id": 4, "interaction_type": "like"}'
+
+
+def get(target: str, *lines: str, version: str = "1.1", method: str = "GET") -> bytes:
+    head = [f"{method} {target} HTTP/{version}", "Host: localhost", *lines]
+    return "\r\n".join([*head, "", ""]).encode()
+
+
+def post(path: str, body: bytes, *lines: str, version: str = "1.1") -> bytes:
+    more = ("Content-Type: application/json", f"Content-Length: {len(body)}", *lines)
+    return get(path, *more, version=version, method="POST") + body
+
+
+class Door:
+    """One app behind two servers: ours, and uvicorn as it is."""
+
+    def __init__(self, home: Path) -> None:
+        settings = Settings(home=home, writes_burst=10**6, writes_per_minute=10**6)
+        furnish(settings)
+        serve_ratings(settings.path(settings.serving_url))
+        self.app: App = create_app(settings, lambda: api_services(settings))
+        self.runner = asyncio.Runner()
+        self._context = self.app.router.lifespan_context(self.app)
+        self.runner.run(self._context.__aenter__())
+        ours, plain = config_of(self.app, settings), config_of(self.app, settings)
+        plain.http = "httptools"
+        self.servers = [self._start(config) for config in (ours, plain)]
+
+    def close(self) -> None:
+        for server, _, serving in self.servers:
+            server.should_exit = True
+            self.runner.run(_end(serving))
+        self.runner.run(self._context.__aexit__(None, None, None))
+        self.runner.close()
+
+    def ask(self, *parts: bytes) -> list[bytes]:
+        """What each server answers to these bytes, and then closes."""
+        return [self.runner.run(_talk(address, parts)) for _, address, _ in self.servers]
+
+    def _start(self, config: uvicorn.Config) -> tuple[uvicorn.Server, Any, "asyncio.Task[None]"]:
+        config.lifespan = "off"
+        server, listener = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+
+        async def begin() -> "asyncio.Task[None]":
+            serving = asyncio.create_task(server.serve([listener]))
+            while not server.started:  # noqa: ASYNC110 (uvicorn has no event)
+                await asyncio.sleep(0.001)
+            return serving
+
+        return server, listener.getsockname(), self.runner.run(begin())
+
+
+async def _end(serving: "asyncio.Task[None]") -> None:
+    await serving
+
+
+async def _talk(address: tuple[str, int], parts: tuple[bytes, ...]) -> bytes:
+    reader, writer = await asyncio.open_connection(*address)
+    for part in parts:
+        writer.write(part)
+        await asyncio.sleep(0.02 if len(parts) > 1 else 0)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return re.sub(
+        rb"(?m)^(?:date|x-position): .*\r\n|(?<=x-request-id: )[0-9a-f]{32}\r"
+        rb'|(?<=_id":")[0-9a-f]{32}|user-events:\d:\d+',
+        b"",
+        answer,
+    )
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    made = Door(tmp_path_factory.mktemp("home"))
+    yield made
+    made.close()
+
+
+LAST = get(f"{LISTS}?user_id=5&k=2", "Connection: close")
+LIST = get(f"{LISTS}?user_id=user_1&k=3")
+
+
+@pytest.mark.parametrize(
+    ("parts", "statuses"),
+    [
+        ([LIST + LAST], [200, 200]),
+        ([LIST, post(RATING, FILM), post(EVENTS, LIKE), LAST], [200, 200, 202, 200]),
+        ([LIST + post(RATING, FILM) + post(EVENTS, LIKE) + LIST + LAST], [200, 200, 202, 200, 200]),
+        ([post(EVENTS, LIKE) + LIST, LIST + LAST], [202, 200, 200, 200]),
+        ([post(RATING, FILM)[:-20], post(RATING, FILM)[-20:] + LAST], [200, 200]),
+        ([post(RATING, FILM)[:30], post(RATING, FILM)[30:], LAST], [200, 200]),
+        ([post(RATING, FILM, "X-Request-ID: mine"), LAST], [200, 200]),
+        ([post(RATING, FILM, "Expect: 100-continue"), LAST], [100, 200, 200]),
+        ([post(RATING, FILM, version="1.0")], [200]),
+        ([post(EVENTS, LIKE, "Connection: close")], [202]),
+        ([post(EVENTS, LIKE, "X-Forwarded-For: 9.9.9.9"), LAST], [202, 200]),
+        ([post(RATING, b"{}"), post(RATING, b"x" * 70_000), LAST], [422, 413, 200]),
+        ([post(RATING, b"{}") + LAST], [422, 200]),
+        ([get(f"http://localhost{LISTS}?k=1"), LAST], [200, 200]),
+        ([get(f"{LISTS}?k=1#part"), get(f"{LISTS}#part"), LAST], [200, 200, 200]),
+        ([get(RATING), get(LISTS, method="HEAD"), LAST], [405, 405, 200]),
+        ([get(f"{LISTS}?k=1", "Connection: upgrade", "Upgrade: websocket"), LAST], [200, 200]),
+    ],
+)
+def test_both_ways_answer_the_same(door: Door, parts: list[bytes], statuses: list[int]) -> None:
+    ours, plain = door.ask(*parts)
+    assert ours == plain
+    assert [int(code) for code in re.findall(rb"HTTP/1\.1 (\d+)", ours)] == statuses
+
+
+def test_most_are_answered_while_they_are_read(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[bytes] = []
+    begin = Protocol.begin
+
+    def noted(protocol: Protocol) -> None:
+        begun.append(protocol.url)
+        begin(protocol)
+
+    monkeypatch.setattr(Protocol, "begin", noted)
+    parts = (LIST, post(RATING, FILM), post(EVENTS, LIKE), LAST)
+    ours = door.runner.run(_talk(door.servers[0][1], parts))
+    assert ours.count(b"HTTP/1.1 20") == 4
+    assert begun == [f"{LISTS}?user_id=5&k=2".encode()]  # the last, which closes
+
+
+def test_a_leaving_process_says_so_and_closes(door: Door) -> None:
+    door.app.state.traffic.leaving = True
+    try:
+        ours, plain = door.ask(LIST)
+        assert b"connection: close" in ours
+        assert ours == plain
+        ours, plain = door.ask(post(EVENTS, LIKE))
+        assert b"connection: close" in ours
+        assert ours == plain
+    finally:
+        door.app.state.traffic.leaving = False
+
+
+def test_whoever_leaves_before_the_answer_is_still_heard(door: Door) -> None:
+    async def leave() -> None:
+        before = len(door.app.state.services.histories.of("gone").hidden)
+        _, writer = await asyncio.open_connection(*door.servers[0][1])
+        writer.write(post(EVENTS, LIKE.replace(b'"3"', b'"gone"')))
+        await writer.drain()
+        writer.transport.abort()
+        while len(door.app.state.services.histories.of("gone").hidden) == before:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+    door.runner.run(asyncio.wait_for(leave(), 10))
+    assert door.app.state.traffic.in_flight == 0
+    assert door.ask(LAST)[0].startswith(b"HTTP/1.1 200")
