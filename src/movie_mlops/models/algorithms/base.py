@@ -3,9 +3,9 @@
 An artifact is a set of named arrays plus a JSON card; `models/bundle.py` stores both.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,12 @@ class TrainingHistories:
         """The films of the user at this position, oldest first."""
         return self.items[self.indptr[user] : self.indptr[user + 1]]
 
+    def times_of(self, users: Iterable[int]) -> list[IntArray] | None:
+        """The times of each user's acts, in the order of `of`; None where there are none."""
+        if self.times is None:
+            return None
+        return [self.times[self.indptr[user] : self.indptr[user + 1]] for user in users]
+
     def counts(self) -> IntArray:
         """Interactions per film, shape [item_count]."""
         return np.bincount(self.items, minlength=self.item_count).astype(np.int64)
@@ -67,6 +73,32 @@ class Scorer(Protocol):
         the history are scored too: the caller leaves them out.
         """
         ...
+
+
+class TimedScorer(Scorer, Protocol):
+    """A model that can tell how far apart in time the acts of a history are."""
+
+    reads_times: bool
+    """Whether this fitted model does: only then are its histories' times worth fetching."""
+
+    def score(
+        self,
+        histories: Sequence[NDArray[np.integer[Any]]],
+        times: Sequence[IntArray] | None = None,
+    ) -> FloatArray:
+        """See Scorer; `times` are those of each history's acts, microseconds since 1970."""
+        ...
+
+
+def scores_of(
+    model: Scorer,
+    histories: Sequence[NDArray[np.integer[Any]]],
+    times: Sequence[IntArray] | None,
+) -> FloatArray:
+    """The model's scores, with the histories' times for one that reads them (see Scorer)."""
+    if times is None or not getattr(model, "reads_times", False):
+        return model.score(histories)
+    return cast("TimedScorer", model).score(histories, times)
 
 
 @runtime_checkable
@@ -110,17 +142,22 @@ class Recommender(Scorer, Protocol):
 
 
 def contributions_of(
-    model: Recommender, history: NDArray[np.integer[Any]], items: NDArray[np.integer[Any]]
+    model: Recommender,
+    history: NDArray[np.integer[Any]],
+    items: NDArray[np.integer[Any]],
+    times: IntArray | None = None,
 ) -> FloatArray:
     """What each film of the history adds to each item, [items, len(history)].
 
-    A model that has a `contributions_of` of its own is much faster than film by film.
+    A model that has a `contributions_of` of its own is much faster than film by film. `times`
+    are for one that reads them.
     """
+    at = {"times": times} if times is not None and getattr(model, "reads_times", False) else {}
     # isinstance of a protocol would cost more than the sums
     own: Callable[..., FloatArray] | None = getattr(model, "contributions_of", None)
     if own is not None:
-        return own(history, items)
-    rows = [model.contributions(history, int(item)) for item in items]
+        return own(history, items, **at)
+    rows = [model.contributions(history, int(item), **at) for item in items]
     return np.stack(rows) if rows else np.empty((0, len(history)), np.float32)
 
 

@@ -21,6 +21,7 @@ from movie_mlops.models.algorithms.base import (
     TrainingHistories,
     baseline_of,
     contributions_of,
+    scores_of,
 )
 
 Member = tuple[str, Mapping[str, Any], float]
@@ -80,19 +81,35 @@ class Blend:
             total += weight * part
         return total
 
-    def score(self, histories: Sequence[NDArray[np.integer[Any]]]) -> FloatArray:
-        """The members' scores, weighted."""
-        return self._sum([member.score(histories) for member in self.members])
+    @property
+    def reads_times(self) -> bool:
+        """Whether any member does."""
+        return any(getattr(member, "reads_times", False) for member in self.members)
 
-    def contributions(self, history: NDArray[np.integer[Any]], item: int) -> FloatArray:
+    def score(
+        self,
+        histories: Sequence[NDArray[np.integer[Any]]],
+        times: Sequence[IntArray] | None = None,
+    ) -> FloatArray:
+        """The members' scores, weighted."""
+        return self._sum([scores_of(member, histories, times) for member in self.members])
+
+    def contributions(
+        self, history: NDArray[np.integer[Any]], item: int, times: IntArray | None = None
+    ) -> FloatArray:
         """The members' contributions, weighted: exact as far as theirs are."""
-        return self._sum([member.contributions(history, item) for member in self.members])
+        found: FloatArray = self.contributions_of(history, np.array([item]), times)[0]
+        return found
 
     def contributions_of(
-        self, history: NDArray[np.integer[Any]], items: NDArray[np.integer[Any]]
+        self,
+        history: NDArray[np.integer[Any]],
+        items: NDArray[np.integer[Any]],
+        times: IntArray | None = None,
     ) -> FloatArray:
         """The same for several films at once, shape [items, len(history)]."""
-        return self._sum([contributions_of(member, history, items) for member in self.members])
+        parts = [contributions_of(member, history, items, times) for member in self.members]
+        return self._sum(parts)
 
     def similar(self, item: int) -> FloatArray:
         """Mean of the members' likenesses, each in standard deviations from its mean."""

@@ -23,6 +23,7 @@ from movie_mlops.models.algorithms.base import (
 )
 from movie_mlops.models.algorithms.networks import network_module
 from movie_mlops.models.algorithms.networks.forward import Forward, History, Shape
+from movie_mlops.models.algorithms.networks.gaps import BUCKETS, buckets
 from movie_mlops.models.algorithms.networks.modelled import Modelled
 from movie_mlops.models.algorithms.pieces import cut, jittered
 from movie_mlops.models.algorithms.popularity import interaction_shares
@@ -41,13 +42,17 @@ class Network(Protocol):
 
     shape: Shape
 
-    def states(self, histories: Sequence[History]) -> FloatArray:
+    def states(
+        self, histories: Sequence[History], times: Sequence[IntArray] | None = None
+    ) -> FloatArray:
         """[histories, dim]."""
 
     def logits(self, states: FloatArray) -> FloatArray:
         """[states, films]."""
 
-    def states_without(self, history: History, latest: int) -> FloatArray:
+    def states_without(
+        self, history: History, latest: int, times: IntArray | None = None
+    ) -> FloatArray:
         """[latest, dim]."""
 
 
@@ -57,7 +62,9 @@ class Sasrec:
     The state is the network's after the last `length` films. Left out, `dim` and `epochs` follow
     the amount of data: 128 and 5 (18 with the `wide` branch) from 500,000 interactions on, more
     passes and at last a narrower network below. `jitter` is the share of users whose order is
-    blurred in an epoch. `device` None takes a GPU when there is one; one of `threads` on the
+    blurred in an epoch. `time_bias` lets attention know the time between two acts, where the
+    histories have times that differ; off, as validation shows no clear gain from it
+    (benchmarks/time_bias.py). `device` None takes a GPU when there is one; one of `threads` on the
     processor gives the same bytes for the same seed.
     """
 
@@ -75,6 +82,7 @@ class Sasrec:
         negatives: int = 1_024,
         tokens: int = 2_560,
         jitter: float = 0.0,
+        time_bias: bool = False,
         device: str | None = None,
         threads: int = 1,
     ) -> None:
@@ -88,12 +96,18 @@ class Sasrec:
             "negatives": negatives,
             "tokens": tokens,
             "jitter": jitter,
+            "time_bias": time_bias,
             "device": device,
             "threads": threads,
         }
         self.progress: Progress | None = None
         self.movie_ids: IntArray = np.empty(0, np.int64)
         self._without: tuple[bytes, FloatArray] = (b"", np.empty((0, 0), np.float32))
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether the times of the acts change the scores."""
+        return self.shape.gaps > 0
 
     def fit(self, histories: TrainingHistories, seed: int = 0) -> Self:
         """Train; needs PyTorch.
@@ -107,16 +121,24 @@ class Sasrec:
         known = replace(histories, items=modelled.rows[histories.items].astype(np.int32))
         training = network_module("ligr_training")
         shape, plan = self._sized(len(histories.items), training.Plan)
+        if self._parameters["time_bias"] and _times_differ(histories):
+            shape = replace(shape, gaps=BUCKETS)
         can_learn = len(modelled) > 1 and bool((np.diff(histories.indptr) > 1).any())
         plan = plan if can_learn else replace(plan, epochs=0)
 
         def epoch_of(rng: np.random.Generator) -> tuple[int, Iterator[Any]]:
-            items = known.items
+            order = np.arange(len(known.items), dtype=np.int32)
             if self._parameters["jitter"]:
-                items = jittered(known, self._parameters["jitter"], JITTER_PLACES, rng)
-            pieces = cut(known, items, shape.length, rng)
+                places = replace(known, items=order)
+                order = jittered(places, self._parameters["jitter"], JITTER_PLACES, rng)
+            pieces = cut(known, order, shape.length, rng)
             batches = pieces.batches(self._parameters["tokens"], rng)
-            return len(batches), (pieces.padded(batch) for batch in batches)
+            return len(batches), (batch_of(*pieces.padded(batch)) for batch in batches)
+
+        def batch_of(inputs: Any, targets: Any, real: Any) -> tuple[Any, ...]:
+            at = known.times[inputs] if shape.gaps and known.times is not None else None
+            gaps = buckets(at, at) if at is not None else None
+            return known.items[inputs], known.items[targets], real, gaps
 
         def report(text: str, done: int, total: int | None) -> None:
             if self.progress is not None:
@@ -151,16 +173,31 @@ class Sasrec:
         model.network = network
         return model
 
-    def score(self, histories: Sequence[History]) -> FloatArray:
-        """See Recommender; films that nobody watched come last."""
+    def score(
+        self, histories: Sequence[History], times: Sequence[IntArray] | None = None
+    ) -> FloatArray:
+        """See TimedScorer; films that nobody watched come last.
+
+        The last act's own time is what the others' are compared with, not the time of asking.
+        """
         known = [self.modelled.known(history) for history in histories]
         scores = self.modelled.baseline(np.array([len(rows) for rows in known], np.int64))
         some = [row for row, history in enumerate(known) if len(history)]
         if some:
-            scores[some] += self.network.logits(self.network.states([known[row] for row in some]))
+            at = None
+            if self.reads_times and times is not None:
+                at = [self._known_times(histories[row], times[row]) for row in some]
+            states = self.network.states([known[row] for row in some], at)
+            scores[some] += self.network.logits(states)
         return self.modelled.spread(scores)
 
-    def contributions(self, history: History, item: int) -> FloatArray:
+    def _known_times(self, history: History, times: IntArray) -> IntArray:
+        """The times of the acts with films that the network knows."""
+        return times[self.modelled.rows[np.asarray(history, np.int64)] >= 0]
+
+    def contributions(
+        self, history: History, item: int, times: IntArray | None = None
+    ) -> FloatArray:
         """What the score loses without each of the latest films; older ones are left at nothing.
 
         So is everything for a film that nobody watched in training.
@@ -170,23 +207,27 @@ class Sasrec:
         places = np.flatnonzero(rows[np.asarray(history, np.int64)] >= 0)[-LATEST:]
         if rows[item] >= 0 and len(places):
             known = self.modelled.known(history)
-            found[places] = self._losses(known, len(places))[:, rows[item]]
+            at = None
+            if self.reads_times and times is not None:
+                at = self._known_times(history, times)
+            found[places] = self._losses(known, len(places), at)[:, rows[item]]
         return found
 
-    def _losses(self, known: IntArray, latest: int) -> FloatArray:
+    def _losses(self, known: IntArray, latest: int, times: IntArray | None) -> FloatArray:
         """What all scores lose without each of the latest films [latest, modelled films].
 
         Kept for the history asked last: a list asks for the reasons of all its films in a row.
         """
-        key = known.tobytes()
+        key = known.tobytes() + (times.tobytes() if times is not None else b"")
         kept, losses = self._without
         if kept == key:
             return losses
         baseline = self.modelled.baseline
         losses = np.tile(baseline(len(known)) - baseline(len(known) - 1), (latest, 1))
-        losses += self.network.logits(self.network.states([known]))
+        at = [times] if times is not None else None
+        losses += self.network.logits(self.network.states([known], at))
         if len(known) > 1:
-            losses -= self.network.logits(self.network.states_without(known, latest))
+            losses -= self.network.logits(self.network.states_without(known, latest, times))
         self._without = key, losses
         return losses
 
@@ -225,3 +266,11 @@ class Sasrec:
         weights = {name: checked(arrays, name, of) for name, of in shapes.items()}
         model._set(Modelled(movie_ids, films, prior, PRIOR_FILMS), shape, weights)
         return model
+
+
+def _times_differ(histories: TrainingHistories) -> bool:
+    """Whether any history has acts of more than one moment."""
+    if histories.times is None or not len(histories.items):
+        return False
+    owners = np.repeat(np.arange(histories.user_count), np.diff(histories.indptr))
+    return bool((np.diff(histories.times)[owners[1:] == owners[:-1]] != 0).any())

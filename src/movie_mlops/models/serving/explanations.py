@@ -51,13 +51,17 @@ class Explanation:
 
 
 def taken_apart(
-    model: Recommender, films: NDArray[np.int64], item: int, score: float
+    model: Recommender,
+    films: NDArray[np.int64],
+    item: int,
+    score: float,
+    times: IntArray | None = None,
 ) -> tuple[float, bool, tuple[Contribution, ...]]:
     """Baseline, whether it adds up, and the contributions of `films` (positions), largest first."""
     baseline = float(baseline_of(model, len(films))[item])
     gave = np.empty(0, np.float32)
     if films.size:
-        gave = contributions_of(model, films, np.array([item]))[0]
+        gave = contributions_of(model, films, np.array([item]), times)[0]
     rest = abs(baseline + float(gave.sum(dtype=np.float64)) - score)
     exact = rest <= _CLOSE * max(abs(baseline), float(np.abs(gave).sum()), abs(score), 1e-6)
     if not exact:
@@ -71,7 +75,11 @@ def taken_apart(
 
 
 def reasons(
-    model: Recommender, watched: IntArray, films: NDArray[np.int64], items: Sequence[int]
+    model: Recommender,
+    watched: IntArray,
+    films: NDArray[np.int64],
+    items: Sequence[int],
+    times: IntArray | None = None,
 ) -> list[tuple[MovieId, ...]]:
     """For each item the past films that gave most; the second only with at least half as much.
 
@@ -79,7 +87,7 @@ def reasons(
     """
     if not films.size or not items:
         return [()] * len(items)
-    gave = contributions_of(model, films, np.asarray(items))
+    gave = contributions_of(model, films, np.asarray(items), times)
     first = gave.argmax(axis=1)
     places = np.arange(len(items))
     most = gave[places, first]

@@ -18,6 +18,7 @@ from movie_mlops.models.bundle import load_bundle
 from movie_mlops.models.serving.histories import Histories
 from movie_mlops.models.serving.history_users import UserHistory
 from movie_mlops.models.serving.model_loader import Load, LoadedModel, ModelLoader, bundle_folder
+from movie_mlops.models.serving.ranking import positions, scores_for, times_known
 from movie_mlops.models.serving.recommender import RecommendationService
 from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.models.serving.trends import DailyViewers
@@ -145,10 +146,10 @@ class NeuralService:
             raise EngineUnavailableError(message, retry_after_seconds=10.0)
         model: Recommender = loaded.model
         place = {int(film): at for at, film in enumerate(np.asarray(model.movie_ids))}
-        history = self._histories.of(user_id).films.tolist()
-        known = np.array([place[film] for film in history if film in place], np.int64)
+        history = self._histories.of(user_id)
+        known = positions(model, history.films)
         with metrics.MODEL_SECONDS.labels(self.models.name).time():
-            scores = model.score([known])[0]
+            scores = scores_for(model, known, times_known(model, history))
         self._count(loaded.entry.version, "personal" if len(known) else "newcomer")
         return [
             float(scores[place[film]]) if film in place else None for film in movie_ids

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from movie_mlops.models.algorithms.base import FloatArray, IntArray, Recommender
+from movie_mlops.models.algorithms.base import FloatArray, IntArray, Recommender, scores_of
 from movie_mlops.models.serving.catalogue import Catalogue
+from movie_mlops.models.serving.history_users import UserHistory
 from movie_mlops.models.serving.model_loader import LoadedModel
 
 _KEPT_MASKS = 8
@@ -47,6 +48,20 @@ def positions(model: Recommender, movie_ids: IntArray) -> NDArray[np.int64]:
     at = np.minimum(np.searchsorted(vocabulary, movie_ids), len(vocabulary) - 1)
     known: NDArray[np.int64] = at[vocabulary[at] == movie_ids]
     return known
+
+
+def times_known(model: Recommender, history: UserHistory) -> IntArray | None:
+    """The times of the history's films that the model knows; None for one that reads no times."""
+    if not getattr(model, "reads_times", False):
+        return None
+    known: IntArray = history.times[np.isin(history.films, model.movie_ids)]
+    return known
+
+
+def scores_for(model: Recommender, films: NDArray[np.int64], times: IntArray | None) -> FloatArray:
+    """The scores of all films for one history of positions."""
+    scores: FloatArray = scores_of(model, [films], None if times is None else [times])[0]
+    return scores
 
 
 def best_of(scores: FloatArray | NDArray[Any], k: int) -> Sequence[int]:

@@ -26,7 +26,7 @@ from movie_mlops.models.serving.history_users import UserHistory
 from movie_mlops.models.serving.likeness import SimilarFilms
 from movie_mlops.models.serving.model_loader import LoadedModel, ModelLoader
 from movie_mlops.models.serving.online_popularity import MOST_PLACES, OnlinePopularity
-from movie_mlops.models.serving.ranking import Shown, best_of, positions
+from movie_mlops.models.serving.ranking import Shown, best_of, positions, scores_for, times_known
 from movie_mlops.models.serving.reranking import mean_mix, pool, rerank
 from movie_mlops.monitoring import metrics
 
@@ -184,9 +184,10 @@ class RecommendationService:
             raise MovieNotFoundError(message)
         history = self._histories.of(user_id)
         films, item = positions(model, history.films), int(at[0])
-        scores = np.array(model.score([films])[0])
+        times = times_known(model, history)
+        scores = np.array(scores_for(model, films, times))
         score = float(scores[item])
-        baseline, exact, parts = taken_apart(model, films, item, score)
+        baseline, exact, parts = taken_apart(model, films, item, score, times)
         self._shown.hide(scores, loaded, history.hidden)
         rank = int((scores > score).sum()) + 1 if np.isfinite(scores[item]) else None
         return Explanation(
@@ -240,7 +241,8 @@ class RecommendationService:
         wish: Wish = USUAL,
     ) -> tuple[ScoredMovie, ...]:
         model: Recommender = loaded.model
-        scores = model.score([films])[0]  # made for this call: ours to write to
+        times = times_known(model, history) if films.size else None
+        scores = scores_for(model, films, times)  # made for this call: ours to write to
         if not np.isfinite(scores).all():
             message = "the scores are not finite"
             raise ValueError(message)
@@ -255,7 +257,7 @@ class RecommendationService:
             best = self._online.reorder(best_of(scores, k + MOST_PLACES), ids, k)
         if wish.diversity:
             best = self._varied(scores, ids, ids[films], k, wish.diversity)
-        because = reasons(model, ids[films], films, best)
+        because = reasons(model, ids[films], films, best, times)
         columns = ids[best].tolist(), scores[best].tolist(), because
         items = tuple(map(ScoredMovie, *columns))
         if new is None or of_new is None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from movie_mlops.domain.versions import Interval
-from movie_mlops.models.algorithms.base import FloatArray, IntArray, Scorer
+from movie_mlops.models.algorithms.base import FloatArray, IntArray, Scorer, scores_of
 from movie_mlops.models.training.splitters import Split
 
 TOP = 10
@@ -87,7 +87,8 @@ def rank(model: Scorer, split: Split, seed: int = 0) -> Rankings:
     ranks, sampled, tops = [], [], []
     for start, stop in batches(len(split.users), split.train.item_count):
         users = split.users[start:stop]
-        scores = model.score([split.train.of(user) for user in users])
+        histories = [split.train.of(user) for user in users]
+        scores = scores_of(model, histories, split.train.times_of(users))
         for row, user in enumerate(users):
             scores[row, split.train.of(user)] = -np.inf
             targets = split.targets[split.indptr[start + row] : split.indptr[start + row + 1]]
@@ -293,7 +294,9 @@ def _newcomer_ndcg(model: Scorer, split: Split, chosen: IntArray, count: int) ->
     for start, stop in batches(len(chosen), split.train.item_count):
         places = chosen[start:stop]
         histories = [split.train.of(user) for user in split.users[places]]
-        scores = model.score([history[-count:] for history in histories])
+        latest = [history[-count:] for history in histories]
+        times = split.train.times_of(split.users[places])
+        scores = scores_of(model, latest, times and [at[-count:] for at in times])
         for row, place in enumerate(places):
             scores[row, histories[row]] = -np.inf
             targets = split.targets[split.indptr[place] : split.indptr[place + 1]]

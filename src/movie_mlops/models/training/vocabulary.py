@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from movie_mlops.models.algorithms.base import FloatArray, IntArray, Scorer
+from movie_mlops.models.algorithms.base import FloatArray, IntArray, Scorer, scores_of
 
 
 def on_vocabulary(model: Scorer, movie_ids: IntArray) -> Scorer:
@@ -24,9 +24,17 @@ class _OnVocabulary:
         self._place = np.minimum(place, len(model.movie_ids) - 1)
         self._known = model.movie_ids[self._place] == movie_ids
 
-    def score(self, histories: Sequence[NDArray[np.integer[Any]]]) -> FloatArray:
-        """See Scorer."""
-        inner = [self._place[history[self._known[history]]] for history in histories]
-        scores = self._model.score(inner)
+        self.reads_times = bool(getattr(model, "reads_times", False))
+
+    def score(
+        self,
+        histories: Sequence[NDArray[np.integer[Any]]],
+        times: Sequence[IntArray] | None = None,
+    ) -> FloatArray:
+        """See TimedScorer."""
+        known = [self._known[history] for history in histories]
+        inner = [self._place[of[kept]] for of, kept in zip(histories, known, strict=True)]
+        at = times and [of[kept] for of, kept in zip(times, known, strict=True)]
+        scores = scores_of(self._model, inner, at)
         lowest = scores.min(axis=1, keepdims=True)
         return np.where(self._known, scores[:, self._place], lowest).astype(np.float32)

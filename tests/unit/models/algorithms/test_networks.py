@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,21 @@ from torch import nn
 
 import movie_mlops
 from movie_mlops.domain.errors import ConfigurationError
-from movie_mlops.models.algorithms import create
+from movie_mlops.models.algorithms import create, load
 from movie_mlops.models.algorithms.base import Iterative, TrainingHistories
 from movie_mlops.models.algorithms.networks import ligr, ligr_training, network_module, neumf
 from movie_mlops.models.algorithms.networks.forward import Forward, Shape
+from movie_mlops.models.algorithms.networks.gaps import BUCKETS, buckets
 from movie_mlops.models.algorithms.networks.scorer import torch_scorer
 from movie_mlops.models.algorithms.neural_cf import data_loaders
 from movie_mlops.models.bundle import save_bundle
 
 FILMS = 50
-SHAPES = [Shape(64, 2, 2, 16, 128), Shape(32, 3, 1, 16, 48, wide=True)]
+SHAPES = [
+    Shape(64, 2, 2, 16, 128),
+    Shape(32, 3, 1, 16, 48, wide=True),
+    Shape(64, 2, 2, 16, 128, gaps=BUCKETS),
+]
 SMALL = {
     "sasrec": {"dim": 32, "epochs": 6, "length": 16, "tokens": 512},
     "neural_cf": {"embedding_dim": 8, "epochs": 4, "batch_size": 512},
@@ -40,7 +46,7 @@ def shaken(shape: Shape) -> ligr.Ligr:
     return network
 
 
-@pytest.fixture(params=SHAPES, ids=["plain", "wide"])
+@pytest.fixture(params=SHAPES, ids=["plain", "wide", "timed"])
 def network(request: pytest.FixtureRequest) -> ligr.Ligr:
     return shaken(request.param)
 
@@ -69,14 +75,54 @@ def some_histories(longest: int = 30) -> list[np.ndarray]:
     return [rng.integers(0, FILMS, length) for length in (1, 2, 7, 15, 16, 17, longest, 16)]
 
 
+def times_of(histories: list[np.ndarray]) -> list[np.ndarray]:
+    """Rising times with ties, steps from a second to years."""
+    rng = np.random.default_rng(4)
+    made = []
+    for history in histories:
+        steps = np.exp(rng.uniform(0, 18, len(history))) * (rng.random(len(history)) < 0.6)
+        made.append(1_000_000 * np.cumsum(steps).astype(np.int64))
+    return made
+
+
 def test_numpy_and_torch_make_the_same_states_and_scores(network: ligr.Ligr) -> None:
     weights = network.to_arrays()
     ours = Forward(network.shape, weights)
     theirs = ligr.LigrOnDevice(network.shape, weights, "cpu")
-    states = ours.states(some_histories())
-    assert states.dtype == np.float32
-    np.testing.assert_allclose(states, theirs.states(some_histories()), atol=1e-4)
-    np.testing.assert_allclose(ours.logits(states), theirs.logits(states), atol=1e-4)
+    asked = some_histories()
+    untimed = ours.states(asked)
+    for times in (None, times_of(asked)):
+        states = ours.states(asked, times)
+        assert states.dtype == np.float32
+        np.testing.assert_allclose(states, theirs.states(asked, times), atol=1e-4)
+        np.testing.assert_allclose(ours.logits(states), theirs.logits(states), atol=1e-4)
+        changed = times is not None and network.shape.gaps > 0
+        assert np.allclose(states, untimed, atol=1e-3) != changed
+
+
+def test_gaps_fall_into_buckets_that_double() -> None:
+    seconds = [0, 0.9, 1, 3, 4, 86_400, 10**12]
+    times = (np.array(seconds) * 1e6).astype(np.int64)
+    expected = [0, 0, 1, 2, 3, 17, BUCKETS - 1]
+    assert buckets(times[:1], times).tolist() == [expected]
+    assert buckets(times, times[:1])[:, 0].tolist() == expected  # whichever was first
+    assert buckets(times[None], times[None]).shape == (1, 7, 7)
+
+
+def test_all_acts_at_one_moment_are_as_without_times() -> None:
+    network = shaken(SHAPES[2])
+    forward = Forward(network.shape, network.to_arrays())
+    asked = some_histories()
+    at_once = [np.full(len(history), 10**15) for history in asked]
+    np.testing.assert_allclose(forward.states(asked, at_once), forward.states(asked), atol=1e-4)
+
+
+def test_a_new_network_with_gaps_scores_as_the_one_without() -> None:
+    plain, timed = ligr.Ligr(FILMS, SHAPES[0], seed=1), ligr.Ligr(FILMS, SHAPES[2], seed=1)
+    asked = some_histories()
+    states = Forward(timed.shape, timed.to_arrays()).states(asked, times_of(asked))
+    expected = Forward(plain.shape, plain.to_arrays()).states(asked)
+    np.testing.assert_allclose(states, expected, atol=1e-6)
 
 
 def test_weights_survive_as_arrays(network: ligr.Ligr) -> None:
@@ -90,14 +136,16 @@ def test_weights_survive_as_arrays(network: ligr.Ligr) -> None:
 def test_states_without_a_film_are_those_of_the_shorter_history(network: ligr.Ligr) -> None:
     forward = Forward(network.shape, network.to_arrays())
     on_device = ligr.LigrOnDevice(network.shape, network.to_arrays(), "cpu")
-    for history in some_histories()[1:]:
+    asked = some_histories()[1:]
+    for history, at in [*zip(asked, times_of(asked), strict=True), (asked[3], None)]:
         latest = min(len(history), 5)
-        shorter = [
-            np.delete(history, place) for place in range(len(history) - latest, len(history))
-        ]
-        expected = forward.states(shorter)
-        np.testing.assert_allclose(forward.states_without(history, latest), expected, atol=1e-4)
-        np.testing.assert_allclose(on_device.states_without(history, latest), expected, atol=1e-4)
+        places = range(len(history) - latest, len(history))
+        shorter = [np.delete(history, place) for place in places]
+        times = [np.delete(at, place) for place in places] if at is not None else None
+        expected = forward.states(shorter, times)
+        for network_of in (forward, on_device):
+            found = network_of.states_without(history, latest, at)
+            np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_the_future_changes_nothing(network: ligr.Ligr) -> None:
@@ -189,6 +237,77 @@ def test_the_network_learns_the_ring(histories: TrainingHistories, more: dict) -
     best = model.score(asked).argmax(axis=1)
     hits = sum(int(film) in ((start + 6) % 40, (start + 7) % 40) for start, film in enumerate(best))
     assert hits > 20  # by chance 2
+
+
+@pytest.fixture(scope="module")
+def paced() -> TrainingHistories:
+    """150 people on a ring of 40 films: a step forth after a short pause, back after a long one."""
+    rng = np.random.default_rng(6)
+    people, length = 150, 24
+    short = rng.random((people, length)) < 0.5
+    steps = np.where(short, 1, -1)
+    films = (rng.integers(40, size=(people, 1)) + np.cumsum(steps, axis=1) - steps) % 40
+    pauses = np.where(short, rng.integers(0, 4, short.shape), rng.integers(10_000, 90_000))
+    times = np.cumsum(pauses, axis=1) * 1_000_000 + 10**15
+    return TrainingHistories(
+        movie_ids=np.arange(FILMS, dtype=np.int64),
+        user_ids=tuple(map(str, range(people))),
+        indptr=np.arange(people + 1) * length,
+        items=films.ravel().astype(np.int32),
+        times=times.ravel(),
+    )
+
+
+def test_the_pause_before_the_last_film_tells_the_next(paced: TrainingHistories) -> None:
+    given = {"dim": 32, "epochs": 14, "length": 24, "tokens": 128, "dropout": 0.1}
+    model = create("sasrec", **given, time_bias=True).fit(paced, seed=1)
+    assert model.reads_times
+    asked = [paced.of(user)[:-1] for user in range(150)]
+    times = [at[:-1] for at in paced.times_of(range(150))]
+    nexts = paced.items[paced.indptr[1:] - 1]
+    told = np.mean(model.score(asked, times).argmax(axis=1) == nexts)
+    untold = np.mean(model.score(asked).argmax(axis=1) == nexts)
+    assert told > 0.9
+    assert untold < 0.75  # forth or back: half of them by chance
+    again = load(*model.artifact())
+    assert np.array_equal(again.score(asked, times), model.score(asked, times))
+    on_torch = torch_scorer(model, "cpu")
+    np.testing.assert_allclose(on_torch.score(asked, times), model.score(asked, times), atol=1e-4)
+
+
+def test_time_bias_without_times_that_differ_is_none(histories: TrainingHistories) -> None:
+    without = create("sasrec", **SMALL["sasrec"]).fit(histories, seed=1)
+    for times in (None, np.repeat(np.arange(80), np.diff(histories.indptr))):
+        given = replace(histories, times=times)
+        model = create("sasrec", **SMALL["sasrec"], time_bias=True).fit(given, seed=1)
+        assert not model.reads_times
+        for name, array in without.artifact()[0].items():
+            assert np.array_equal(model.artifact()[0][name], array)
+
+
+def test_an_artifact_from_before_the_bias_loads(histories: TrainingHistories) -> None:
+    model = create("sasrec", **SMALL["sasrec"]).fit(histories, seed=1)
+    arrays, card = model.artifact()
+    assert "gaps" not in arrays
+    del card["shape"]["gaps"]
+    card["parameters"] = {k: v for k, v in card["parameters"].items() if k != "time_bias"}
+    asked = [histories.of(user) for user in range(9)]
+    assert np.array_equal(load(arrays, card).score(asked), model.score(asked))
+
+
+def test_contributions_know_the_times(paced: TrainingHistories) -> None:
+    given = SMALL["sasrec"] | {"epochs": 3}
+    model = create("sasrec", **given, time_bias=True).fit(paced, seed=1)
+    history, times = np.append(paced.of(3), 45), np.append(paced.times_of([3])[0], 10**16)
+    history, times = np.roll(history, 4), np.roll(times, 4)  # one in the middle is unknown
+    whole = model.score([history], [times])[0]
+    for item in (2, 30):
+        found = model.contributions(history, item, times)
+        assert np.count_nonzero(found) == 8
+        for place in np.flatnonzero(found):
+            without = model.score([np.delete(history, place)], [np.delete(times, place)])[0]
+            assert found[place] == pytest.approx(whole[item] - without[item], abs=1e-4)
+        assert not np.array_equal(found, model.contributions(history, item))
 
 
 def test_a_film_of_nobody_comes_last(fitted) -> None:

@@ -41,6 +41,22 @@ def hidden(histories: Histories, user: str = "u") -> set[int]:
     return set(histories.of(user).hidden.tolist())
 
 
+def test_every_film_has_its_time() -> None:
+    rows = interactions().filter(pl.col("user_id") == "3").sort("timestamp", "line")
+    of_snapshot = Histories.from_frame(rows, LENGTH).of("3")
+    assert of_snapshot.films.tolist() == rows["movie_id"].to_list()[-LENGTH:]
+    assert of_snapshot.times.tolist() == rows["timestamp"].dt.epoch("us").to_list()[-LENGTH:]
+    histories = Histories(LENGTH)
+    for number, (movie, kind, hours) in enumerate(
+        [(7, "like", 5), (8, "watch", 2), (9, "dislike", 3), (7, "watch", 1), (6, "like", 2)]
+    ):
+        histories.apply(act(number, movie, kind, hours=hours))
+    assert films(histories) == [8, 6, 7]
+    since = (histories.of("u").times - int(START.timestamp() * 1e6)) / 3.6e9
+    assert since.tolist() == [2, 2, 5]
+    assert histories.without("u", {6}).times.tolist() == histories.of("u").times[[0, 2]].tolist()
+
+
 def test_nobody_has_an_empty_history() -> None:
     histories = Histories(LENGTH)
     assert films(histories, "nobody") == []
@@ -102,6 +118,21 @@ def test_an_undo_before_its_target_outlives_a_restart() -> None:
     again.apply(act(5, 8))
     assert films(again) == []
     assert hidden(again) == set()
+
+
+def test_own_events_outlive_new_histories_until_the_log_is_read_as_far() -> None:
+    histories = Histories(LENGTH)
+    at = [Position("user-events", 0, offset) for offset in range(4)]
+    histories.apply(act(2, 8), at[2])  # taken by this process
+    histories.apply(act(0, 6, user="v"), at[0], in_order=True)  # read from the log
+    assert [histories.has_applied(each) for each in at] == [False, False, True, False]
+    histories.rebase(Histories(LENGTH))
+    assert films(histories) == [8]
+    histories.advance_all(at[1:3])
+    assert [histories.has_applied(each) for each in at] == [True, True, True, False]
+    assert histories.reached == {Place("user-events", 0): 3}
+    histories.rebase(Histories(LENGTH))
+    assert films(histories) == []  # by now the log gives it to whoever reads it again
 
 
 def test_nobody_undoes_what_another_did() -> None:

@@ -114,6 +114,31 @@ class OneByOne:
         return np.asarray(self._model.contributions(history, item))
 
 
+class Timed:
+    """A model that reads the times of the acts, and keeps what it was asked."""
+
+    reads_times = True
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.movie_ids = model.movie_ids
+        self.asked: list[tuple[list[int], list[int]]] = []
+
+    def score(
+        self, histories: Sequence[NDArray[Any]], times: Sequence[NDArray[Any]] | None = None
+    ) -> NDArray[Any]:
+        if times is not None:
+            self._note(histories[0], times[0])
+        return np.asarray(self._model.score(histories))
+
+    def contributions(self, history: NDArray[Any], item: int, times: NDArray[Any]) -> NDArray[Any]:
+        self._note(history, times)
+        return np.asarray(self._model.contributions(history, item))
+
+    def _note(self, history: NDArray[Any], times: NDArray[Any]) -> None:
+        self.asked.append((self.movie_ids[history].tolist(), times.tolist()))
+
+
 def serving_only(loaded: LoadedModel) -> Any:
     """A loader that has this model and nothing else."""
     return SimpleNamespace(get=lambda *_: loaded)
@@ -174,6 +199,24 @@ def test_a_model_that_explains_one_by_one_gives_the_same_reasons(
     )
     assert [one_by_one.recommend(UserId(str(user)), 10).items for user in range(1, 20)] == expected
     assert slow.asked >= 19 * 10
+
+
+def test_a_model_that_reads_times_gets_those_of_the_films_it_knows(
+    loader: ModelLoader, histories: Histories
+) -> None:
+    loaded = loader.get(MOVIE_RECOMMENDER)
+    assert loaded is not None
+    known = histories.of("3")
+    histories.apply(act(1, FILMS + 5, user="3"))  # a film that the model does not know
+    model = Timed(loaded.model)
+    source = serving_only(replace(loaded, model=model))
+    service = RecommendationService(source, histories, Catalogue(movies))
+    made = service.recommend(UserId("3"), 5)
+    service.explain(UserId("3"), made.items[0].movie_id)
+    service.recommend(UserId("nobody"), 5)
+    expected = (known.films.tolist(), known.times.tolist())
+    assert len(model.asked) > 5
+    assert all(asked == expected for asked in model.asked)
 
 
 def test_who_has_seen_everything_gets_an_empty_list(

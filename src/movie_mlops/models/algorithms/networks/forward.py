@@ -8,7 +8,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from movie_mlops.models.algorithms.base import FloatArray
+from movie_mlops.models.algorithms.base import FloatArray, IntArray
+from movie_mlops.models.algorithms.networks.gaps import buckets
 
 WIDE_GAIN = 20.0
 NORM_EPSILON = 1e-5
@@ -21,7 +22,10 @@ Past = tuple[FloatArray, FloatArray]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Sizes of a LiGR network; `wide` adds the branch of weighted sums over films."""
+    """Sizes of a LiGR network; `wide` adds the branch of weighted sums over films.
+
+    `gaps` is how many buckets of time between acts attention tells apart, 0: none.
+    """
 
     dim: int = 128
     blocks: int = 2
@@ -29,11 +33,14 @@ class Shape:
     length: int = 128
     feed_forward: int = 256
     wide: bool = False
+    gaps: int = 0
 
     def arrays(self, items: int) -> dict[str, tuple[int, ...]]:
         """Name to shape of the weights for this many films."""
         dim, blocks, wide = self.dim, self.blocks, 2 if self.wide else 0
-        return {
+        # left out when there are none: artifacts made before there were gaps have no such array
+        gaps = {"gaps": (blocks, self.heads, self.gaps)} if self.gaps else {}
+        return gaps | {
             "films": (items, dim),
             "film_bias": (items,),
             "norms": (blocks, 2, 2, dim),  # before attention and feed-forward: scale, shift
@@ -60,11 +67,19 @@ class Forward:
         self._lags = np.concatenate([lags[..., ::-1], ahead], axis=-1)
         self._wide_lags = WIDE_GAIN * np.exp(self.weights["wide_lags"])
 
-    def states(self, histories: Sequence[History]) -> FloatArray:
-        """What the network makes of each history, [histories, dim]; none may be empty."""
+    def states(
+        self, histories: Sequence[History], times: Sequence[IntArray] | None = None
+    ) -> FloatArray:
+        """What the network makes of each history, [histories, dim]; none may be empty.
+
+        `times` are those of the acts (microseconds); without them all count as equally far.
+        """
         found = np.empty((len(histories), self.shape.dim), np.float32)
-        for chosen, items, lengths in self._padded(histories):
-            last, _ = self._run(items, None, lengths)
+        timed = times is not None and self.shape.gaps > 0
+        for chosen, lengths in self._alike(histories):
+            items = _padded(histories, chosen, lengths)
+            at = _padded(times, chosen, lengths) if timed and times is not None else None
+            last, _ = self._run(items, None, lengths, at)
             films = [row[:length] for row, length in zip(items, lengths, strict=True)]
             found[chosen] = self._finish(last, films)
         return found
@@ -75,46 +90,47 @@ class Forward:
         scores += self.weights["film_bias"]
         return scores
 
-    def states_without(self, history: History, latest: int) -> FloatArray:
+    def states_without(
+        self, history: History, latest: int, times: IntArray | None = None
+    ) -> FloatArray:
         """The states when one of the `latest` films is taken out, the oldest of them first.
 
         What comes before the film is computed once; only the films after it are run again. The
         history must be longer than one film.
         """
         films = np.asarray(history)[-self.shape.length - 1 :]
-        _, past = self._run(films[None, :-1], None)
+        at = times[None, -len(films) :] if times is not None and self.shape.gaps else None
+        _, past = self._run(films[None, :-1], None, None, at[:, :-1] if at is not None else None)
         found = np.empty((latest, self.shape.dim), np.float32)
         for row, place in enumerate(range(len(films) - latest, len(films))):
             kept = np.delete(films, place)
             start = min(place, len(kept) - 1)  # one film at least is run again
             before = [(keys[:, :, :start], values[:, :, :start]) for keys, values in past]
-            last, _ = self._run(kept[None, start:], before)
+            kept_at = np.delete(at, place, axis=1) if at is not None else None
+            last, _ = self._run(kept[None, start:], before, None, kept_at)
             found[row] = self._finish(last, [kept])[0]
         return found
 
-    def _padded(
-        self, histories: Sequence[History]
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-        """Numbers, films [histories, longest] and lengths of histories of like length."""
+    def _alike(self, histories: Sequence[History]) -> Iterator[tuple[IntArray, IntArray]]:
+        """Numbers and lengths of histories of like length, the longest first."""
         lengths = np.array([min(len(history), self.shape.length) for history in histories])
         order = np.argsort(-lengths, kind="stable")
         while len(order):
             longest = int(lengths[order[0]])
             chosen, order = np.split(order, [max(1, _TOKENS_AT_ONCE // longest)])
-            items = np.zeros((len(chosen), longest), np.int64)
-            for row, number in enumerate(chosen):
-                items[row, : lengths[number]] = histories[number][-longest:]
-            yield chosen, items, lengths[chosen]
+            yield chosen, lengths[chosen]
 
     def _run(
         self,
         items: NDArray[np.integer[Any]],
         past: Sequence[Past] | None,
-        lengths: NDArray[np.int64] | None = None,
+        lengths: IntArray | None = None,
+        times: IntArray | None = None,
     ) -> tuple[FloatArray, list[Past]]:
         """The last film's state [rows, dim] before the final norm, and all keys and values.
 
-        `past` are the blocks' keys and values of the films before `items`.
+        `past` are the blocks' keys and values of the films before `items`; `times` [rows, films]
+        are those of both.
         """
         rows, count = items.shape
         ends = np.full(rows, count - 1) if lengths is None else lengths - 1
@@ -128,8 +144,12 @@ class Forward:
             if only_last:  # nobody looks at the other films any more
                 x, normed = (of[np.arange(rows), ends][:, None] for of in (x, normed))
             before = keys_values[0].shape[2] - count
-            lags = self._lags_of(block, before, count, ends if only_last else None)
-            x = self._attended(x, normed, block, keys_values, lags)
+            bias = self._lags_of(block, before, count, ends if only_last else None)
+            if times is not None:
+                own = times[:, before:]
+                own = own[np.arange(rows), ends][:, None] if only_last else own
+                bias = bias + self._gaps_of(block, own, times)
+            x = self._attended(x, normed, block, keys_values, bias)
             x = self._fed_forward(x, block)
         return x[:, 0], kept
 
@@ -156,15 +176,20 @@ class Forward:
         every: FloatArray = windows[None, :, length - films : length - before][:, :, ::-1]
         return every
 
+    def _gaps_of(self, block: int, own: IntArray, times: IntArray) -> FloatArray:
+        """What the time between acts adds to attention, [rows, heads, queries, films]."""
+        found: FloatArray = self.weights["gaps"][block][:, buckets(own, times)]
+        return found.transpose(1, 0, 2, 3)
+
     def _attended(
-        self, x: FloatArray, normed: FloatArray, block: int, past: Past, lags: FloatArray
+        self, x: FloatArray, normed: FloatArray, block: int, past: Past, bias: FloatArray
     ) -> FloatArray:
         dim, weights = self.shape.dim, self.weights["attention_in"][block]
         keys, values = past
         queries = self._heads(normed @ weights[:dim].T)
         scores = queries @ keys.transpose(0, 1, 3, 2)
         scores *= np.float32((dim // self.shape.heads) ** -0.5)
-        scores += lags
+        scores += bias
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
@@ -199,6 +224,14 @@ class Forward:
         heads = self.shape.heads
         split: FloatArray = x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
         return split
+
+
+def _padded(rows: Sequence[NDArray[Any]], chosen: IntArray, lengths: IntArray) -> IntArray:
+    """The ends of the chosen rows, [chosen, longest], padded on the right."""
+    made = np.zeros((len(chosen), int(lengths[0])), np.int64)
+    for place, (number, length) in enumerate(zip(chosen, lengths, strict=True)):
+        made[place, :length] = rows[number][-length:]
+    return made
 
 
 def _norm(x: FloatArray, scale_shift: FloatArray) -> FloatArray:

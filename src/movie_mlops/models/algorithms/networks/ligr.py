@@ -1,7 +1,8 @@
 """The LiGR network in PyTorch: gated attention over the films before.
 
 Blocks after "From Features to Transformers" (LiGR, arXiv 2502.03417): pre-norm, gates after
-attention and SwiGLU. Attention knows order by a learned bias per block, head and lag only.
+attention and SwiGLU. Attention knows order by a learned bias per block, head and lag only, and
+time, where wanted, by one per bucket of the time between two acts (as HSTU, arXiv 2402.17152).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from movie_mlops.models.algorithms.base import Arrays, FloatArray
+from movie_mlops.models.algorithms.base import Arrays, FloatArray, IntArray
 from movie_mlops.models.algorithms.networks.devices import choose_device
 from movie_mlops.models.algorithms.networks.forward import (
     NORM_EPSILON,
@@ -21,6 +22,7 @@ from movie_mlops.models.algorithms.networks.forward import (
     History,
     Shape,
 )
+from movie_mlops.models.algorithms.networks.gaps import buckets
 
 _LAG_SCALES = (1.5, 60.0)  # of the first and the last head
 _WIDE_SCALES = (1.2, 30.0)
@@ -48,9 +50,15 @@ class Block(nn.Module):  # type: ignore[misc]  # PyTorch is not followed
         self.forward_out = matrix(dim, wide, 0.5 / wide**0.5 * residual)
         scales = torch.from_numpy(np.geomspace(*_LAG_SCALES, shape.heads))
         self.lags = nn.Parameter((-torch.arange(shape.length) / scales[:, None]).float())
+        self.gaps = nn.Parameter(torch.zeros(shape.heads, shape.gaps))
 
-    def forward(self, x: Tensor, drop: Callable[[Tensor], Tensor]) -> Tensor:
-        """[rows, films, dim] to the same shape; each film sees itself and those before."""
+    def forward(
+        self, x: Tensor, drop: Callable[[Tensor], Tensor], gaps: Tensor | None = None
+    ) -> Tensor:
+        """[rows, films, dim] to the same shape; each film sees itself and those before.
+
+        `gaps` [rows, films, films] are buckets of the time between two acts.
+        """
         rows, count, dim = x.shape
         inner = self.norms[0](x) @ self.attention_in.T
         queries, keys, values, gate = inner.split(dim, dim=-1)
@@ -59,7 +67,12 @@ class Block(nn.Module):  # type: ignore[misc]  # PyTorch is not followed
             for of in (queries, keys, values)
         )
         scores = queries @ keys.transpose(-1, -2) * (dim // self.shape.heads) ** -0.5
-        attention = (scores + by_lag(self.lags[:, :count], float("-inf"))).softmax(-1)
+        scores = scores + by_lag(self.lags[:, :count], float("-inf"))
+        if gaps is not None:
+            # an embedding's gradient would take three times as long
+            found = self.gaps.index_select(1, gaps.flatten()).view(-1, *gaps.shape)
+            scores = scores + found.transpose(0, 1)
+        attention = scores.softmax(-1)
         mixed = (attention @ values).transpose(1, 2).reshape(rows, count, dim)
         x = x + drop(mixed @ self.attention_out.T) * gate.sigmoid()
         inner = self.norms[1](x) @ self.forward_in.T
@@ -91,11 +104,12 @@ class Ligr(nn.Module):  # type: ignore[misc]
         items: Tensor,
         drop: Callable[[Tensor], Tensor] = nn.Identity(),  # noqa: B008 (it has no state)
         drop_wide: Callable[[Tensor], Tensor] = nn.Identity(),  # noqa: B008
+        gaps: Tensor | None = None,
     ) -> Tensor:
-        """The state after each film."""
+        """The state after each film; `gaps`: see Block."""
         x = drop(functional.embedding(items, self.films) * self.shape.dim**0.5)
         for block in self.blocks:
-            x = block(x, drop)
+            x = block(x, drop, gaps)
         state: Tensor = self.last_norm(x)
         if self.shape.wide:
             weights = WIDE_GAIN * by_lag(self.wide_lags[:, : items.shape[1]].exp(), 0.0)
@@ -117,6 +131,7 @@ class Ligr(nn.Module):  # type: ignore[misc]
             "norms": np.array([[[_array(v) for v in norm] for norm in pair] for pair in norms]),
             "last_norm": np.stack([_array(self.last_norm.weight), _array(self.last_norm.bias)]),
             "lags": np.stack([_array(block.lags) for block in self.blocks]),
+            "gaps": np.stack([_array(block.gaps) for block in self.blocks]),
             "wide_films": np.array([_array(table) for table in self.wide_films], np.float32),
             "wide_lags": _array(self.wide_lags),
         }
@@ -136,7 +151,8 @@ class Ligr(nn.Module):  # type: ignore[misc]
         for name in ("films", "film_bias", "wide_lags"):
             take(getattr(network, name), arrays[name])
         for number, block in enumerate(network.blocks):
-            for name in ("lags", *BLOCK_MATRICES):
+            gaps = ("gaps",) if shape.gaps else ()
+            for name in ("lags", *gaps, *BLOCK_MATRICES):
                 take(getattr(block, name), arrays[name][number])
             for norm, values in zip(block.norms, arrays["norms"][number], strict=True):
                 take(norm.weight, values[0])
@@ -164,34 +180,49 @@ class LigrOnDevice:
         self.shape, self._device = shape, choose_device(device)
         self._network = Ligr.from_arrays(shape, weights).to(self._device).eval()
 
-    def states(self, histories: Sequence[History]) -> FloatArray:
+    def states(
+        self, histories: Sequence[History], times: Sequence[IntArray] | None = None
+    ) -> FloatArray:
         """The state after each history."""
-        parts = [
-            self._states(histories[start : start + _HISTORIES_AT_ONCE])
-            for start in range(0, len(histories), _HISTORIES_AT_ONCE)
-        ]
+        timed = times is not None and self.shape.gaps > 0
+        parts = []
+        for start in range(0, len(histories), _HISTORIES_AT_ONCE):
+            some = slice(start, start + _HISTORIES_AT_ONCE)
+            parts.append(self._states(histories[some], times[some] if timed and times else None))
         return np.concatenate(parts)
 
-    def _states(self, histories: Sequence[History]) -> FloatArray:
-        films = [np.asarray(history[-self.shape.length :], np.int64) for history in histories]
-        lengths = np.array([len(of) for of in films])
-        items = np.zeros((len(films), lengths.max(initial=1)), np.int64)
-        for row, of in enumerate(films):
-            items[row, : len(of)] = of
+    def _states(self, histories: Sequence[History], times: Sequence[IntArray] | None) -> FloatArray:
+        ends = torch.tensor([min(len(of), self.shape.length) - 1 for of in histories])
+        items = torch.from_numpy(self._padded(histories)).to(self._device)
+        gaps = None
+        if times is not None:
+            at = self._padded(times)
+            gaps = torch.from_numpy(buckets(at, at)).to(self._device)
         with torch.inference_mode():
-            every = self._network(torch.from_numpy(items).to(self._device))
-            return _array(every[torch.arange(len(films)), torch.from_numpy(lengths - 1)])
+            every = self._network(items, gaps=gaps)
+            return _array(every[torch.arange(len(ends)), ends])
+
+    def _padded(self, rows: Sequence[NDArray[Any]]) -> IntArray:
+        """The rows' ends, [rows, longest], padded on the right."""
+        longest = min(max(map(len, rows)), self.shape.length)
+        made = np.zeros((len(rows), longest), np.int64)
+        for place, row in enumerate(rows):
+            end = row[-longest:]
+            made[place, : len(end)] = end
+        return made
 
     def logits(self, states: FloatArray) -> FloatArray:
         """Scores [states, films]."""
         with torch.inference_mode():
             return _array(self._network.score(torch.from_numpy(states).to(self._device)))
 
-    def states_without(self, history: History, latest: int) -> FloatArray:
+    def states_without(
+        self, history: History, latest: int, times: IntArray | None = None
+    ) -> FloatArray:
         """The states when one of the `latest` films is taken out, the oldest of them first."""
-        kept = np.asarray(history)
-        places = range(len(kept) - latest, len(kept))
-        return self.states([np.delete(kept, place) for place in places])
+        places = range(len(history) - latest, len(history))
+        at = [np.delete(times, place) for place in places] if times is not None else None
+        return self.states([np.delete(history, place) for place in places], at)
 
 
 def _array(tensor: Tensor) -> FloatArray:

@@ -20,8 +20,11 @@ from movie_mlops.models.algorithms.networks.devices import choose_device, comput
 from movie_mlops.models.algorithms.networks.forward import Shape
 from movie_mlops.models.algorithms.networks.ligr import BLOCK_MATRICES, Ligr
 
-Batch = tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]
-"""Inputs, targets and which places are real, each [pieces, longest], padded on the right."""
+Batch = tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], NDArray[Any] | None]
+"""Inputs, targets and which places are real, each [pieces, longest], padded on the right.
+
+And where time is read the buckets of the time between the inputs, [pieces, longest, longest].
+"""
 Epoch = Callable[[np.random.Generator], tuple[int, Iterator[Batch]]]
 """How many batches one pass over the histories has, and the batches."""
 
@@ -31,7 +34,10 @@ _LEAST_RATE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a network is trained; rates are those of Muon and AdamW at their highest."""
+    """How a network is trained.
+
+    Rates are those of Muon, of AdamW, and of AdamW for the gaps, at their highest.
+    """
 
     epochs: int = 5
     negatives: int = 1_024
@@ -39,6 +45,7 @@ class Plan:
     wide_dropout: float = 0.5
     muon_rate: float = 0.01
     rate: float = 2e-3
+    gap_rate: float = 1e-2
     warm_up: int = 200
     threads: int = 1
     device: str | None = None
@@ -95,13 +102,14 @@ class _Step:
     def __init__(self, network: Ligr, plan: Plan, device: torch.device, seed: int) -> None:
         self._network, self._plan, self._device = network, plan, device
         matrices = [getattr(block, name) for block in network.blocks for name in BLOCK_MATRICES]
-        known = {id(matrix) for matrix in matrices}
+        gaps = [block.gaps for block in network.blocks]
+        known = {id(of) for of in (*matrices, *gaps)}
         others = [of for of in network.parameters() if id(of) not in known]
         muon = torch.optim.Muon(matrices, lr=plan.muon_rate, weight_decay=0.0)
-        adam = torch.optim.AdamW(
-            others, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-        )
-        self._optimisers = ((muon, plan.muon_rate), (adam, plan.rate))
+        groups = [{"params": others, "lr": plan.rate}, {"params": gaps, "lr": plan.gap_rate}]
+        adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        self._optimisers = (muon, adam)
+        self._rates = [(group, group["lr"]) for of in self._optimisers for group in of.param_groups]
         self._drop = Masks(plan.dropout, device, seed)
         self._drop_wide = Masks(plan.wide_dropout, device, seed + 1)
         self._done = 0
@@ -112,6 +120,7 @@ class _Step:
         inputs: NDArray[Any],
         targets: NDArray[Any],
         real: NDArray[np.bool_],
+        gaps: NDArray[Any] | None,
         rng: np.random.Generator,
     ) -> Tensor:
         films = len(self._network.films)
@@ -121,13 +130,15 @@ class _Step:
         )
         items, wanted, places, negatives = (of.to(self._device) for of in batch)
         factor = self._factor()
-        for optimiser, rate in self._optimisers:
-            optimiser.param_groups[0]["lr"] = rate * factor
+        for group, rate in self._rates:
+            group["lr"] = rate * factor
+        for optimiser in self._optimisers:
             optimiser.zero_grad(set_to_none=True)
-        states = self._network(items, self._drop, self._drop_wide)[places]
+        apart = torch.from_numpy(gaps).to(self._device) if gaps is not None else None
+        states = self._network(items, self._drop, self._drop_wide, apart)[places]
         loss = self._loss(states, wanted, negatives)
         loss.backward()
-        for optimiser, _ in self._optimisers:
+        for optimiser in self._optimisers:
             optimiser.step()
         self._done += 1
         return loss.detach()
