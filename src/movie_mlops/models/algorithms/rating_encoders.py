@@ -154,8 +154,10 @@ class TitleNeighbours:
         words = _words(text)
         if not len(words) or not len(self._hashes):
             return (0.0, 0.0, 0.0)
-        place = np.searchsorted(self._hashes, words).clip(max=len(self._hashes) - 1)
+        place = np.minimum(self._hashes.searchsorted(words), len(self._hashes) - 1)
         known = self._hashes[place] == words
+        if not known.any():
+            return (0.0, 0.0, 0.0)
         rarity = np.where(known, self._rarity[place], self._rarest[0])
         place, weights = place[known], rarity[known] ** 2
         starts = np.where(place > 0, self._ends[place - 1], 0)
