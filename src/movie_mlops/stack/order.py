@@ -1,8 +1,8 @@
 """In what order engines are worked on: side by side, each after those that it waits for."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 
 from movie_mlops.domain.errors import (
@@ -13,6 +13,7 @@ from movie_mlops.domain.errors import (
 
 Graph = Mapping[str, Iterable[str]]
 """By name the names that it waits for."""
+_WAIT_SECONDS = 0.5
 
 
 def reached(names: Iterable[str], graph: Graph) -> set[str]:
@@ -69,14 +70,25 @@ def side_by_side(
 
     with ThreadPoolExecutor(len(order) or 1) as pool:
         try:
-            jobs = [pool.submit(work, name) for name in order]
-            for job in jobs:
-                job.result()
+            _wait_for([pool.submit(work, name) for name in order])
         except BaseException:
             give_up()
             raise
     if failed:
         raise _joined(list(failed.values()))
+
+
+def _wait_for(jobs: Sequence["Future[None]"]) -> None:
+    """Return when all are done, or raise what one raised.
+
+    In short waits: a Ctrl-C that comes just before a wait is seen when that wait is over.
+    """
+    while True:
+        done, others = wait(jobs, _WAIT_SECONDS, FIRST_EXCEPTION)
+        for job in done:
+            job.result()
+        if not others:
+            return
 
 
 def _joined(failed: list[MovieMlopsError]) -> MovieMlopsError:
