@@ -204,7 +204,7 @@ def test_a_run_over_rest_ends_in_another_answer_of_the_api(airflow: AirflowHouse
             name for _, name in steps_of_run("training")
         ]
         version = trained.output()["version"]
-        assert int(version) == had + 1
+        assert int(version) > had  # the new tables, an asset, may have started one before it
         assert cause_of(airflow, trained) == "a test's drift"
         wait_for(lambda: answer(url) != before, "another answer", 30)
     ours = [each for each in runner.runs() if each.run_id == run_id]

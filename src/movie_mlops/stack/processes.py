@@ -16,6 +16,7 @@ from movie_mlops.stack.base import Ground, Process, clean_environment
 from movie_mlops.stack.survey import Identity, Survey, read_identity
 
 _LAUNCH = Path(__file__).with_name("launch.py")
+SETUP_LOG = "setup.log"
 _LARGEST_LOG_BYTES = 5_000_000
 _KILL_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
@@ -63,7 +64,7 @@ def run_once(
     Raises:
         EngineUnavailableError: it failed or took too long; with its last lines.
     """
-    log = ground.folder / "setup.log"
+    log = ground.folder / SETUP_LOG
     with log.open("wb") as output:  # a file: an orphan is known by it, see Survey.family
         try:
             code = subprocess.run(  # noqa: S603 (what the engine names)

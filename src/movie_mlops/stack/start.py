@@ -50,6 +50,7 @@ class Starter:
         check_free(engine, ground)
         self._report(engine.name, "starting")
         began = time.monotonic()
+        (folder / processes.SETUP_LOG).unlink(missing_ok=True)  # of one that a kill cut short
         engine.prepare(ground)
         wanted = engine.processes(ground)
         names = tuple(process.name for process in wanted)
