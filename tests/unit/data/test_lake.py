@@ -1,6 +1,5 @@
 """The lake: whole tables in, whole tables out, bad rows kept with their reasons."""
 
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -154,26 +153,6 @@ def test_no_row_is_lost_whatever_it_holds(rows: list[tuple[object, ...]]) -> Non
         assert report.rows_in == len(both)
         assert len(lake.read("interactions")) + len(kept) == len(both)
         assert kept.is_empty() or kept["reason"].is_not_null().all()
-
-
-def test_readers_see_the_old_table_or_the_new_one(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
-    put(lake, acts(100))
-    sizes: list[int] = []
-    done = threading.Event()
-
-    def read() -> None:
-        while not done.is_set():
-            sizes.append(len(lake.read("interactions")))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for count in (200, 100, 200, 100):
-        put(lake, acts(count))
-    done.set()
-    reader.join()
-    assert set(sizes) <= {100, 200}
-    assert sizes
 
 
 def test_an_exception_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
