@@ -13,15 +13,14 @@ divergence (nats) of a list's genres from those of the history: 0 is the same mi
 import argparse
 import json
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import polars as pl
+from sample_world import sample_world
 
-from movie_mlops.data.crawlers.base import no_progress
 from movie_mlops.domain.movies import GENRES
 from movie_mlops.models.algorithms import create
 from movie_mlops.models.serving.reranking import mean_mix, pool, rerank
@@ -42,25 +41,10 @@ _COLUMNS = "user_id, movie_id, interaction_type, rating::DOUBLE AS rating, times
 Table = tuple[Split, list[list[str]]]
 
 
-def sample(folder: Path) -> Table:
+def sample() -> Table:
     """The sample catalogue, its people, and what they watched."""
-    from movie_mlops.data.crawlers.sample import SampleCrawler
-    from movie_mlops.data.lake import Lake
-    from movie_mlops.data.processors.tastes import simulate_people
-    from movie_mlops.data.tables import MOVIES
-
-    lake = Lake(folder)
-    crawler = SampleCrawler(films=1_000, seed=SEED)
-    crawler.fetch(lake.raw(crawler.source), no_progress)
-    with lake.connect() as connection:
-        crawler.stage(lake.raw(crawler.source), connection)
-        lake.replace(MOVIES, connection)
-    movies = lake.read(MOVIES.name)
-    world = simulate_people(
-        movies, people=PEOPLE, watches_per_person=WATCHES, seed=SEED,
-        end=datetime(2026, 1, 1, tzinfo=UTC),
-    )  # fmt: skip
-    return _table(world.interactions, movies, every_rating=False)
+    movies, interactions = sample_world(1_000, PEOPLE, WATCHES, SEED)
+    return _table(interactions, movies, every_rating=False)
 
 
 def archive(where: Path, folder: Path) -> Table:
@@ -136,7 +120,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder)
-        split, genres = archive(given.archive, where) if given.archive else sample(where)
+        split, genres = archive(given.archive, where) if given.archive else sample()
     model = create(given.algorithm).fit(split.train, SEED)
     tops = lists(model, split, mixes_of(genres))
     rows = {dial: figures(split, genres, top) for dial, top in tops.items()}

@@ -14,16 +14,15 @@ Prints the table; --docs writes `time-bias.md` there. Some 14 minutes of CPU.
 import argparse
 import itertools
 import sys
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sample_world import sample_world
 
 from movie_mlops.data.crawlers.base import no_progress
 from movie_mlops.models.algorithms import create
@@ -64,24 +63,8 @@ def validation(data: str) -> Split:
 
 def simulate() -> TrainingHistories:
     """The sample catalogue's people, and what they watched."""
-    from movie_mlops.data.crawlers.sample import SampleCrawler
-    from movie_mlops.data.lake import Lake
-    from movie_mlops.data.processors.tastes import simulate_people
-    from movie_mlops.data.tables import MOVIES
-
-    with tempfile.TemporaryDirectory() as folder:
-        lake = Lake(Path(folder))
-        crawler = SampleCrawler(films=FILMS, seed=SEED)
-        crawler.fetch(lake.raw(crawler.source), no_progress)
-        with lake.connect() as connection:
-            crawler.stage(lake.raw(crawler.source), connection)
-            lake.replace(MOVIES, connection)
-        movies = lake.read(MOVIES.name)
-    world = simulate_people(
-        movies, people=PEOPLE, watches_per_person=WATCHES, seed=SEED,
-        end=datetime(2026, 1, 1, tzinfo=UTC),
-    )  # fmt: skip
-    return build_histories(world.interactions, movies["movie_id"].to_numpy())
+    movies, interactions = sample_world(FILMS, PEOPLE, WATCHES, SEED)
+    return build_histories(interactions, movies["movie_id"].to_numpy())
 
 
 def fit(job: Job, epochs: int) -> dict[str, Any]:

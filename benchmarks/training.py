@@ -15,13 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sample_world import sample_world
 
-from movie_mlops.data.crawlers.base import no_progress
 from movie_mlops.models.algorithms import RECOMMENDERS, create
 from movie_mlops.models.algorithms.base import TrainingHistories
 from movie_mlops.models.training.histories import build_histories
@@ -37,25 +36,10 @@ SCORED_FILMS, SCORED_HISTORY, SCORED = (1_000, 4_000, 10_000), 200, 300
 SCORED_MODELS = ("linear_softmax", "sequence_linear", "blend", "ease", "implicit_als")
 
 
-def simulate(folder: Path) -> TrainingHistories:
+def simulate() -> TrainingHistories:
     """The sample catalogue in large, its people, and what they watched."""
-    from movie_mlops.data.crawlers.sample import SampleCrawler
-    from movie_mlops.data.lake import Lake
-    from movie_mlops.data.processors.tastes import simulate_people
-    from movie_mlops.data.tables import MOVIES
-
-    lake = Lake(folder)
-    crawler = SampleCrawler(films=FILMS, seed=SEED)
-    crawler.fetch(lake.raw(crawler.source), no_progress)
-    with lake.connect() as connection:
-        crawler.stage(lake.raw(crawler.source), connection)
-        lake.replace(MOVIES, connection)
-    movies = lake.read(MOVIES.name)
-    world = simulate_people(
-        movies, people=PEOPLE, watches_per_person=WATCHES, seed=SEED,
-        end=datetime(2026, 1, 1, tzinfo=UTC),
-    )  # fmt: skip
-    return build_histories(world.interactions, movies["movie_id"].to_numpy())
+    movies, interactions = sample_world(FILMS, PEOPLE, WATCHES, SEED)
+    return build_histories(interactions, movies["movie_id"].to_numpy())
 
 
 def fit_here(path: Path, algorithm: str) -> None:
@@ -83,7 +67,7 @@ def main() -> int:
     if chosen.scoring:
         return report_scoring(as_json=chosen.json)
     with tempfile.TemporaryDirectory() as folder:
-        histories = simulate(Path(folder))
+        histories = simulate()
         path = Path(folder) / "histories.npz"
         np.savez(
             path, movie_ids=histories.movie_ids, users=np.array(histories.user_ids),

@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 from tests.redis_server import redis_servers
 
+from movie_mlops.bootstrap import build_services
 from movie_mlops.data.lake import Lake
 from movie_mlops.data.tables import INTERACTIONS, MOVIES, PEOPLE
 from movie_mlops.domain.errors import (
@@ -32,7 +33,7 @@ from movie_mlops.features.server import FeatureServer
 from movie_mlops.features.store import FeatureStore, entity_features, materialized_into
 from movie_mlops.features.training_set import build_training_set
 from movie_mlops.features.views import VIEWS
-from movie_mlops.settings import turn_off_telemetry
+from movie_mlops.settings import Settings, turn_off_telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -291,6 +292,18 @@ def test_the_configuration_follows_the_url_unless_somebody_made_it_his_own(
     assert path.read_text() == "project: mine\n"
     with pytest.raises(ConfigurationError, match="ONLINE_STORE_URL"):
         FeatureStore(tmp_path, "mongo://x")
+
+
+def test_the_tables_may_lie_in_another_folder(tmp_path: Path) -> None:
+    services = build_services(Settings(home=tmp_path, lake_url="file:elsewhere"))
+    (tmp_path / "var").mkdir()
+    write_tables(services.lake)
+    build_features(services.lake)
+    services.features.apply()
+    services.features.materialize()
+    assert not (tmp_path / "data").exists()
+    assert services.features.get_entity("movie", 3, entity_features("movie"))["rating"] == 7.5
+    services.close()
 
 
 def test_a_home_without_features_says_so(tmp_path: Path, home: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from movie_mlops.data.versions import DataVersionManager
-from movie_mlops.domain.errors import SnapshotNotFoundError
+from movie_mlops.domain.errors import EngineUnavailableError, SnapshotNotFoundError
 from movie_mlops.settings import turn_off_telemetry
 
 turn_off_telemetry()
@@ -56,6 +56,22 @@ def test_create_change_restore_gives_the_same_bytes(base: Path, tmp_path: Path) 
     assert len(replayed) == 3
     again = DataVersionManager(base, tmp_path / "cache")
     assert {"one", "two", saved} <= {found.tag for found in again.list_snapshots()}
+
+
+def test_what_the_cache_lost_or_spoilt_is_not_restored(base: Path, tmp_path: Path) -> None:
+    manager = DataVersionManager(base, tmp_path / "cache")
+    digest = manager.create_data_snapshot("one").files["movies.parquet"]
+    kept = tmp_path / "cache" / "files" / "md5" / digest[:2] / digest[2:]
+    (base / "processed" / "movies.parquet").write_bytes(b"movies two")
+    before = contents(base)
+    kept.chmod(0o644)
+    kept.write_bytes(b"spoilt")
+    with pytest.raises(EngineUnavailableError, match="damaged"):
+        manager.restore_data_version("one")
+    kept.unlink()
+    with pytest.raises(EngineUnavailableError, match="lacks"):
+        manager.restore_data_version("one")
+    assert contents(base) == before
 
 
 def test_a_state_has_one_automatic_tag(base: Path) -> None:

@@ -67,6 +67,10 @@ def evaluate(
 
         settings = load_settings()
         data = settings.lake_folder
+        if settings.lake_is_remote:
+            from movie_mlops.bootstrap import build_services
+
+            build_services(settings).lake.pull("processed")
     names = tuple(name.strip() for name in algorithms.split(",") if name.strip())
     wanted = Evaluation(data, protocol, names, options["seed"], options["plots"])
     run = evaluate_rating if task == "rating" else evaluate_recommenders

@@ -72,12 +72,7 @@ class ObjectStore:
     def push(self, folder: str) -> None:
         """Make a folder of the store as in the working copy, for what writes files by itself."""
         with self._exclusive():
-            stored = self._stored(folder)
-            for path in self._local(folder):
-                if not self._is_current(name := self._name(path), stored.pop(name, "")):
-                    self._put(path, path)
-            for name in stored:
-                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+            self._push_folder(folder)
 
     @cached_property
     def _client(self) -> Any:
@@ -126,19 +121,23 @@ class ObjectStore:
             raise EngineUnavailableError(message) from error
 
     def _adopt(self) -> None:
-        """Of a folder that is no copy of this store make one; an empty store gets its files."""
+        """Of a folder that is no copy of this store make one; an empty store gets its files.
+
+        A kill on the way leaves a store that has some of the folder's files; again does the rest.
+        """
         mark = self._root / MARK
         if mark.exists() and mark.read_text() == self.url:
             return
-        ours = [path for folder in FOLDERS for path in self._local(folder)]
-        if ours and any(self._stored(folder) for folder in FOLDERS):
-            message = (
-                f"both {self.url} and {self._root} hold tables; "
-                "take an empty home, or an empty prefix to bring the folder there"
-            )
-            raise ConfigurationError(message)
-        for path in ours:
-            self._put(path, path)
+        if any(self._local(folder) for folder in FOLDERS):
+            stored = [of for folder in FOLDERS for of in self._stored(folder).items()]
+            if not all(self._is_current(name, etag) for name, etag in stored):
+                message = (
+                    f"both {self.url} and {self._root} hold tables; "
+                    "take an empty home, or an empty prefix to bring the folder there"
+                )
+                raise ConfigurationError(message)
+            for folder in FOLDERS:
+                self._push_folder(folder)
         with replacing(mark) as partial:
             partial.write_text(self.url)
 
@@ -150,6 +149,14 @@ class ObjectStore:
         for path in self._local(folder):
             if self._name(path) not in stored:
                 path.unlink()
+
+    def _push_folder(self, folder: str) -> None:
+        stored = self._stored(folder)
+        for path in self._local(folder):
+            if not self._is_current(name := self._name(path), stored.pop(name, "")):
+                self._put(path, path)
+        for name in stored:
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
 
     def _fetch(self, name: str, etag: str) -> None:
         if self._is_current(name, etag):

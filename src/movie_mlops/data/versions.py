@@ -106,13 +106,14 @@ class DataVersionManager:
 
         Raises:
             SnapshotNotFoundError: no such tag.
-            EngineUnavailableError: the cache lacks a file of it; nothing was changed.
+            EngineUnavailableError: the cache lacks a file of it (no table was changed then), or
+                holds another in its place.
         """
         wanted = self.get(version_tag)
         saved = self.create_data_snapshot(f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
-        self._write_pointer(wanted)
         with holding(self._base):
             self._bring_back(wanted)
+        self._write_pointer(wanted)
         if self._after_restore is not None:
             self._after_restore()
         return saved.tag
@@ -212,7 +213,7 @@ class DataVersionManager:
     def _bring_back(self, wanted: Snapshot) -> None:
         for path, digest in wanted.files.items():
             if not self._object(digest).is_file():
-                message = f"the cache lacks {path} of {wanted.tag}; `dvc fetch` brings it"
+                message = f"the cache lacks {path} of {wanted.tag}; `dvc fetch` if a remote has it"
                 raise EngineUnavailableError(message)
         tables = self._base / TABLES_FOLDER
         for path, digest in wanted.files.items():
@@ -221,6 +222,9 @@ class DataVersionManager:
                 continue
             with self._lake.replacing(target) as partial:
                 shutil.copyfile(self._object(digest), partial)
+                if _digest(partial) != digest:
+                    message = f"the cache's {path} of {wanted.tag} is damaged; the table stays"
+                    raise EngineUnavailableError(message)
         for target in [path for path in tables.rglob("*") if path.is_file()]:
             if target.relative_to(tables).as_posix() not in wanted.files:
                 self._lake.remove(target)

@@ -199,7 +199,7 @@ class SystemCollector:
 
 
 class FeaturesCollector:
-    """When the online store was last filled, read from the note of `home` when somebody scrapes."""
+    """When the online store was last filled: the time of the `note` that filling it leaves."""
 
     def __init__(self, note: Path) -> None:
         self._note = note

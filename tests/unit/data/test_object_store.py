@@ -111,6 +111,22 @@ def test_an_empty_store_takes_the_folders_files(server: S3Server, tmp_path: Path
     assert not (tmp_path / "yours" / "tmp").exists()
 
 
+def test_a_first_upload_that_was_cut_short_is_finished(server: S3Server, tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / "processed").mkdir(exist_ok=True)
+        (tmp_path / "processed" / name).write_text(name)
+    store = ObjectStore("s3://films/cut", tmp_path)
+    store.pull()
+    store._client.delete_object(Bucket="films", Key="cut/processed/c")  # as if killed before it
+    (tmp_path / MARK).unlink()
+    ObjectStore("s3://films/cut", tmp_path).pull()
+    assert contents(tmp_path) == {f"processed/{name}": name.encode() for name in "abc"}
+    (tmp_path / MARK).unlink()
+    (tmp_path / "processed" / "a").write_text("changed on its own")
+    with pytest.raises(ConfigurationError, match="both"):
+        ObjectStore("s3://films/cut", tmp_path).pull()
+
+
 def test_a_folder_of_its_own_and_a_full_store_are_not_mixed(
     server: S3Server, tmp_path: Path
 ) -> None:
