@@ -1,5 +1,6 @@
 """Fixtures for all tests: settings on a temporary home, real data where it lies beside."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from tests.redis_server import RedisServer
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def signals_as_found() -> Iterator[None]:
+    """Fail where a module's tests leave a handler behind: the next ones would not see a Ctrl-C."""
+    found = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == found
 
 
 @pytest.fixture
