@@ -4,7 +4,8 @@ r"""A load generator: raw keep-alive connections on one core, its own CPU counte
         python benchmarks/http_load.py --port 8000 --connections 16 --seconds 5
 
 Each connection sends its next request when the answer before is whole. Requests are taken in
-turn; with `--once` each is sent once and the run ends with the last. Prints one line of JSON.
+turn; with `--once` each is sent once and the run ends with the last; with `--pause-ms` a connection
+waits so long before its next request, as people do. Prints one line of JSON.
 """
 
 import argparse
@@ -24,6 +25,7 @@ class Run:
     requests: list[bytes]
     until: float
     once: bool
+    pause: float = 0.0
     next: int = 0
     open: int = 0
     times: list[float] = field(default_factory=list)
@@ -65,6 +67,10 @@ class Connection(asyncio.Protocol):
         self._sent_at = now
         self._transport.write(request)
 
+    def send_now(self) -> None:
+        """Send the next request after a pause."""
+        self.send(time.perf_counter())
+
     def data_received(self, data: bytes) -> None:
         """Note the answer when it is whole, and send the next request."""
         if self._buffer:
@@ -81,6 +87,9 @@ class Connection(asyncio.Protocol):
                 if data.find(b"connection: close", 0, end) >= 0:
                     self._waits = False
                     self._transport.close()
+                elif self._run.pause:
+                    self._waits = False
+                    asyncio.get_running_loop().call_later(self._run.pause, self.send_now)
                 else:
                     self.send(now)
                 return
@@ -116,11 +125,12 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--once", action="store_true")
+    parser.add_argument("--pause-ms", type=float, default=0.0)
     args = parser.parse_args()
     import uvloop
 
     requests = [each.encode() for each in json.load(sys.stdin)["requests"]]
-    run = Run(requests, args.seconds, args.once)
+    run = Run(requests, args.seconds, args.once, args.pause_ms / 1000)
     before = resource.getrusage(resource.RUSAGE_SELF)
     seconds = uvloop.run(load(args.port, args.connections, run))
     after = resource.getrusage(resource.RUSAGE_SELF)

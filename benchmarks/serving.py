@@ -184,12 +184,13 @@ def wait_for(url: str, children: Sequence["subprocess.Popen[bytes]"]) -> None:
 
 
 def load(
-    port: int, requests: Sequence[str], connections: int, seconds: float, once: bool = False
-) -> dict[str, Any]:
-    """What the load generator saw."""
+    port: int, requests: Sequence[str], connections: int, seconds: float, *more: str,
+    once: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """What the load generator saw; `more` are options of its command."""
     script = Path(__file__).with_name("http_load.py")
     command = [sys.executable, str(script), "--port", str(port), "--seconds", str(seconds)]
-    command += ["--connections", str(connections), *(["--once"] if once else [])]
+    command += ["--connections", str(connections), *(["--once"] if once else []), *more]
     done = subprocess.run(
         command,
         input=json.dumps({"requests": requests}),
@@ -209,7 +210,7 @@ def measure(row: Row, port: int, processes: list[psutil.Process], seconds: float
     """One row of the table."""
     requests = row.requests()
     before, cpu = free_cores(), cpu_of(processes)
-    found = load(port, requests, row.connections, 600 if row.once else seconds, row.once)
+    found = load(port, requests, row.connections, 600 if row.once else seconds, once=row.once)
     used = cpu_of(processes) - cpu
     found |= {
         "name": row.name,
@@ -374,10 +375,11 @@ def beside_training(port: int, seconds: float) -> tuple[float, float]:
         "a = np.random.default_rng(0).random((2000, 2000))\nwhile True: a @ a"
     )
     requests = lists(2_000)
-    idle = load(port, requests, 4, seconds)["p99_ms"]
+    load(port, requests, 4, 600, once=True)  # no list has to be made
+    idle = load(port, requests, 4, seconds, "--pause-ms", "5")["p99_ms"]
     with subprocess.Popen([sys.executable, "-c", code]) as training:
         time.sleep(1)
-        busy = load(port, requests, 4, seconds)["p99_ms"]
+        busy = load(port, requests, 4, seconds, "--pause-ms", "5")["p99_ms"]
         training.kill()
     return idle, busy
 
