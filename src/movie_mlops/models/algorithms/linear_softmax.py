@@ -114,6 +114,7 @@ class LinearSoftmax:
         self.bias, self.prior = np.asarray(weights["bias"]), np.asarray(weights["prior"])
         self._rows = np.full(len(movie_ids), -1, np.int64)
         self._rows[self.modelled] = np.arange(len(self.modelled))
+        self._places = self.modelled.astype(np.intp)  # what NumPy indexes with
         self._all = len(self.modelled) == len(movie_ids)
 
     def fit(self, histories: TrainingHistories, seed: int = 0) -> Self:
@@ -200,12 +201,13 @@ class LinearSoftmax:
 
     def score(self, histories: Sequence[NDArray[np.integer[Any]]]) -> FloatArray:
         """One state per history, then one product for all."""
-        scores = self.baseline(np.array([len(history) for history in histories], np.int64))
-        states = np.stack([self._state(history) for history in histories])
+        scores: FloatArray = np.stack([self.bias if len(one) else self.prior for one in histories])
+        products = np.stack([self._state(history) for history in histories]) @ self.out.T
         if self._all:
-            scores += states @ self.out.T
+            scores += products
         else:
-            scores[:, self.modelled] += states @ self.out.T
+            for row, product in zip(scores, products, strict=True):  # one by one: a fast index
+                row[self._places] += product
         return scores
 
     def _state(self, history: NDArray[np.integer[Any]]) -> FloatArray:

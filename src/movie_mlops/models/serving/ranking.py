@@ -67,13 +67,18 @@ def scores_for(model: Recommender, films: NDArray[np.int64], times: IntArray | N
 def best_of(scores: FloatArray | NDArray[Any], k: int) -> Sequence[int]:
     """Positions of the k best finite scores, the best first, of equals the first film first."""
     blocks = len(scores) // _BLOCK
-    candidates = np.arange(len(scores))
     if k < blocks:
-        # At least k scores reach the k-th best of the blocks' best, so the k best all do
-        tops = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
-        candidates = np.flatnonzero(scores >= np.partition(tops, blocks - k)[blocks - k])
+        # At least k scores reach the k-th best of the blocks' best, so the k best all do. A block
+        # is every blocks-th score: the best of all blocks are found side by side
+        whole = blocks * _BLOCK
+        tops = scores[:whole].reshape(_BLOCK, blocks).max(axis=0)
+        some = np.flatnonzero(tops >= np.partition(tops, blocks - k)[blocks - k])
+        inside = np.add.outer(np.arange(0, whole, blocks), some)  # ascending: of equals the first
+        candidates = np.concatenate([inside.reshape(-1), np.arange(whole, len(scores))])
     elif k < len(scores):
         candidates = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[-k])
+    else:
+        candidates = np.arange(len(scores))
     chosen = scores[candidates]
     finite = np.isfinite(chosen)
     candidates, chosen = candidates[finite], chosen[finite]
