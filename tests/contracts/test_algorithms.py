@@ -31,13 +31,22 @@ LINEAR = (
 # NDCG@10 over popularity's, on histories where the next film mostly follows from the last ones
 BOUNDS = {
     "popularity": 1.0, "item_neighbours": 1.1, "ease": 1.1, "implicit_als": 1.05, "numpy_mlp": 1.5,
-    "neural_cf": 1.1, "sasrec": 2.0,
+    "neural_cf": 1.1, "sasrec": 2.0, "neural_blend": 2.2, "neural_ensemble": 2.2,
     "sequence_linear": 2.2, "linear_softmax": 2.0, "blend": 2.2,
 }  # fmt: skip
 # Trained in PyTorch: small here, as the suite fits each a dozen times
 NETWORKS: dict[str, dict[str, object]] = {
     "neural_cf": {"embedding_dim": 16, "epochs": 15, "rate": 0.01, "batch_size": 1024},
     "sasrec": {"dim": 32, "epochs": 12, "length": 16, "tokens": 512},
+}
+_LINEAR_PART = ("sequence_linear", {}, 10.0)
+NETWORKS["neural_blend"] = {"members": [("sasrec", NETWORKS["sasrec"], 1.0), _LINEAR_PART]}
+NETWORKS["neural_ensemble"] = {
+    "members": [
+        ("sasrec", NETWORKS["sasrec"], 0.5),
+        ("sasrec", NETWORKS["sasrec"] | {"wide": True, "epochs": 6}, 0.5),
+        _LINEAR_PART,
+    ]
 }
 
 

@@ -31,6 +31,7 @@ Examples
   movie-mlops evaluate --data ml-latest-small
   movie-mlops evaluate --data ml-1m.zip --protocol temporal --plots pictures
   movie-mlops evaluate --data Data/ml-1m --protocol ncf --json
+  movie-mlops evaluate --data Data/ml-1m --protocol ncf --algorithms blend,neural_blend
   movie-mlops evaluate --task rating --data imdb --json
 """
 

@@ -21,6 +21,8 @@ _RECOMMENDERS = {
     "numpy_mlp": ("numpy_mlp", "NumpyMlp"),
     "neural_cf": ("neural_cf", "NeuralCf"),
     "sasrec": ("sasrec", "Sasrec"),
+    "neural_blend": ("blend", "NeuralBlend"),
+    "neural_ensemble": ("blend", "NeuralEnsemble"),
 }
 _REGRESSORS = {
     "random_forest": ("random_forest", "RandomForest"),
@@ -30,9 +32,11 @@ _REGRESSORS = {
 
 RECOMMENDERS = tuple(_RECOMMENDERS)
 REGRESSORS = tuple(_REGRESSORS)
-NETWORKS = ("neural_cf", "sasrec")
+NETWORKS = ("neural_cf", "sasrec", "neural_blend", "neural_ensemble")
 """Those that need PyTorch to be fitted; they are served without it."""
-BOUNDED_BY_MEMORY = ("sequence_linear", "linear_softmax", "ease", "blend")
+BOUNDED_BY_MEMORY = (
+    "sequence_linear", "linear_softmax", "ease", "blend", "neural_blend", "neural_ensemble",
+)  # fmt: skip
 """Those that take `max_memory_mb`."""
 
 

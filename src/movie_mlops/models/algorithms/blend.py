@@ -27,9 +27,6 @@ from movie_mlops.models.algorithms.base import (
 Member = tuple[str, Mapping[str, Any], float]
 """Name of an algorithm, its own parameters, its weight."""
 
-MEMBERS: tuple[Member, ...] = (("linear_softmax", {}, 1.0), ("sequence_linear", {}, 400.0))
-"""A low rank that generalises and a full rank that remembers: better than either."""
-
 
 class Blend:
     """Score = sum of weight x score over the members.
@@ -37,11 +34,20 @@ class Blend:
     Each member fills in what a short history lacks in its own scale, and each ranks by popularity
     without a history, so their sum does too. `max_memory_mb` is shared: a member may have its
     part of what those before it left; the card says how many films each models.
+
+    By default a low rank that generalises and a full rank that remembers: better than either.
     """
 
     name: ClassVar[str] = "blend"
+    usual: ClassVar[Sequence[Member]] = (
+        ("linear_softmax", {}, 1.0),
+        ("sequence_linear", {}, 400.0),
+    )
 
-    def __init__(self, members: Sequence[Member] = MEMBERS, max_memory_mb: float = 256.0) -> None:
+    def __init__(
+        self, members: Sequence[Member] | None = None, max_memory_mb: float = 256.0
+    ) -> None:
+        members = self.usual if members is None else members
         self._parameters: dict[str, Any] = {
             "members": [[name, dict(given), float(weight)] for name, given, weight in members],
             "max_memory_mb": max_memory_mb,
@@ -157,6 +163,20 @@ class Blend:
                 raise ArtifactCorruptError(message) from error
             model.members.append(cast("Recommender", member))
         return model
+
+
+class NeuralBlend(Blend):
+    """A network that generalises in place of the low rank."""
+
+    name = "neural_blend"
+    usual = (("sasrec", {}, 1.0), ("sequence_linear", {}, 300.0))
+
+
+class NeuralEnsemble(Blend):
+    """Two unlike networks, one of them with a linear branch, and the full rank: the dearest."""
+
+    name = "neural_ensemble"
+    usual = (("sasrec", {}, 0.5), ("sasrec", {"wide": True}, 0.5), ("sequence_linear", {}, 300.0))
 
 
 def _prefix(place: int, card: Card) -> str:
