@@ -17,6 +17,7 @@ export default defineConfig({
     environment: 'jsdom',
     include: ['src/**/*.test.{ts,tsx}'],
     setupFiles: ['src/utils/testSetup.ts'],
+    testTimeout: 30_000,
     restoreMocks: true,
   },
 });

@@ -166,9 +166,9 @@ def running(settings: Settings, page: Path | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def answering(app: Any) -> Iterator[str]:
+def answering(app: Any, **how: Any) -> Iterator[str]:
     """A real server of an application on a free port of loopback; yields its address."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, **how)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

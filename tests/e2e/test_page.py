@@ -9,7 +9,8 @@ from tests.e2e.conftest import ROOT, Api, Open
 
 pytestmark = pytest.mark.browser
 
-CARDS = ".card[data-film]"
+CARDS = ".grid > [data-film]"
+SHELVES = ".shelf:has([data-film])"
 AXE = ROOT / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -102,7 +103,7 @@ def test_a_new_viewer_tells_three_films(open_page: Open) -> None:
         expect(page.locator(".starter [role=status]")).to_have_text(f"{count} of 3")
         expect(page.locator(".why summary")).to_contain_text("personal")
         page.wait_for_function(
-            "before => [...document.querySelectorAll('.card[data-film]')]"
+            "before => [...document.querySelectorAll('.grid > [data-film]')]"
             ".map((card) => card.dataset.film).join() !== before",
             arg=",".join(before),
         )
@@ -198,6 +199,86 @@ def test_the_last_list_stays_while_the_api_is_gone(
     errors.clear()
 
 
+@pytest.mark.parametrize("language", ["ko", "en"])
+def test_shelves_beneath_the_list_show_each_film_once(open_page: Open, language: str) -> None:
+    page = open_page(language, kept=person(13))
+    page.wait_for_selector(SHELVES)
+    titles = page.locator(".shelf h2").all_inner_texts()
+    assert {"ko": "이번 주 인기 콘텐츠", "en": "Popular this week"}[language] in titles
+    assert len(titles) == len(set(titles)) >= 3
+    every = page.eval_on_selector_all(
+        "[data-film]", "cards => cards.map((card) => card.dataset.film)"
+    )
+    assert len(every) == len(set(every)) > 30
+    page.locator(SHELVES).last.scroll_into_view_if_needed()
+    page.wait_for_function(
+        """() => {
+          const image = document.querySelector('.shelf:last-child img');
+          return image.complete && image.naturalWidth > 0;
+        }"""
+    )
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_shelves_to_come_have_the_size_of_shelves(open_page: Open, width: int) -> None:
+    page = open_page("en", width=width, kept=person(17))
+    page.wait_for_selector(SHELVES)
+    held: list[Route] = []
+    page.route("**/api/v1/home?**", lambda route: held.append(route))
+    page.reload()
+    expect(page.locator(".shelf")).to_have_count(3)
+    expect(page.locator(CARDS)).to_have_count(10)
+    tops = "shelves => shelves.slice(0, 3).map((shelf) => shelf.getBoundingClientRect().top)"
+    before = page.eval_on_selector_all(".shelf", tops)
+    held[0].continue_()
+    page.wait_for_selector(SHELVES)
+    assert page.eval_on_selector_all(".shelf", tops) == pytest.approx(before, abs=2)
+
+
+def test_a_shelf_acts_as_the_list_does(open_page: Open) -> None:
+    page = open_page("en", kept=person(14))
+    page.wait_for_selector(SHELVES)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition("?")[0][-8:]))
+    shelf = page.locator(SHELVES, has=page.get_by_text("Popular this week"))
+    first = shelf.locator("[data-film]").first.get_attribute("data-film")
+    assert first
+    say(page, first, "dislike")
+    expect(page.locator(f'[data-film="{first}"]')).to_have_count(0)
+    page.wait_for_load_state("networkidle")
+    assert asked.count("/v1/home") == 1
+    page.click(".undo button")
+    expect(shelf.locator("[data-film]").first).to_have_attribute("data-film", first)
+
+
+def test_a_shelf_is_walked_by_keys_and_by_arrows(open_page: Open) -> None:
+    page = open_page("en", kept=person(15))
+    page.wait_for_selector(SHELVES)
+    shelf = page.locator(SHELVES).first
+    cards = shelf.locator("[data-film]")
+    cards.first.locator("[data-act=like]").focus()
+    for _ in range(cards.count()):
+        page.keyboard.press("ArrowRight")
+    expect(cards.last.locator("[data-act=like]")).to_be_focused()
+    expect(cards.last).to_be_in_viewport(ratio=0.9)
+    on, back = (shelf.locator(f".shelf-arrows button:{place}-child") for place in ("last", "first"))
+    expect(on).to_have_attribute("aria-disabled", "true")
+    back.click()
+    expect(back).to_have_attribute("aria-disabled", "true")
+    expect(cards.first).to_be_in_viewport(ratio=0.9)
+
+
+def test_the_page_does_without_shelves(open_page: Open, errors: list[str]) -> None:
+    page = open_page("en", kept=person(16))
+    page.route("**/api/v1/home?**", lambda route: route.abort())
+    page.reload()
+    expect(page.locator(CARDS)).to_have_count(10)
+    expect(page.locator(".shelf")).to_have_count(0)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    assert all("ERR_FAILED" in error for error in errors)
+    errors.clear()
+
+
 @pytest.mark.parametrize(
     ("language", "theme", "width"),
     [("ko", "light", 1440), ("en", "dark", 1440), ("ko", "dark", 390), ("en", "light", 390)],
@@ -207,6 +288,7 @@ def test_axe_finds_nothing(open_page: Open, language: str, theme: str, width: in
         pytest.skip("axe-core is not installed; `npm ci` in frontend/ installs it")
     page = open_page(language, theme, width, nobody())
     page.wait_for_selector(".starter img")
+    page.wait_for_selector(SHELVES)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.evaluate(AXE.read_text())
     page.click(".why summary")
@@ -228,6 +310,7 @@ def violations(page: Page) -> list[str]:
 @pytest.mark.parametrize("width", [390, 768, 1440])
 def test_nothing_moves_while_the_page_comes(open_page: Open, width: int) -> None:
     page = open_page("en", width=width, kept=person(12))
+    page.wait_for_selector(SHELVES)
     page.wait_for_load_state("networkidle")
     shift = """() => new Promise((told) => {
       let sum = 0;

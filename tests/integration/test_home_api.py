@@ -190,6 +190,10 @@ def test_a_home_page_has_rows_without_a_film_twice(api: httpx.Client) -> None:
     seen = ids(get(api, f"{LISTS}/1/explanation", movie_id=shown[0])["contributions"])
     assert not set(shown) & set(seen)
     assert home["rows"] == get(api, "/api/v1/home", user_id="1", k=4)["rows"]
+    beneath = get(api, "/api/v1/home", user_id="1", k=4, for_you="false")
+    assert beneath["rows"] == home["rows"][1:]
+    assert api.get(f"/api/v1/predictions/{home['request_id']}").status_code == 200
+    assert api.get(f"/api/v1/predictions/{beneath['request_id']}").status_code == 404
     korean = get(api, "/api/v1/home", user_id="1", k=4, lang="ko")
     titles = {row["key"]: row["title"] for row in korean["rows"]}
     assert titles["popular"] == "이번 주 인기 콘텐츠"

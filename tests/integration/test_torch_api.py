@@ -222,6 +222,9 @@ def test_what_is_not_there_or_not_json_is_told(api: httpx.Client) -> None:
     assert missing.status_code == 404
     assert "no film" in Problem.model_validate(missing.json()).detail
     assert api.get("/predict").status_code == 405
+    head, get = api.head("/health"), api.get("/health")
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert api.post("/health").headers["allow"] == "GET, HEAD"
     assert api.get("/nowhere").status_code == 404
     assert api.post("/predict", content="user_id=1").status_code == 415
     assert api.post("/predict", json={}, headers={"Host": "evil.example"}).status_code == 421

@@ -3,18 +3,21 @@ import type { ViewerList } from '../hooks/useViewerList';
 import type { Taste } from '../services/types';
 import { type CardFilm, MovieCard } from './MovieCard';
 
-interface CardGridProps {
+export interface CardGridProps {
   films: readonly CardFilm[];
   label: string;
   marks: ViewerList['marks'];
   refused: ViewerList['refused'];
+  /** One row to scroll through, below the first screen. */
+  shelf?: boolean;
   onAct(film: CardFilm, taste: Taste): void;
 }
 
 const FIRST_SCREEN = 10;
 
 /** Films as cards. When the focused card leaves, the card now in its place takes the focus. */
-export function CardGrid({ films, label, marks, refused, onAct }: CardGridProps) {
+export function CardGrid(props: CardGridProps) {
+  const { films, label, marks, refused, shelf = false, onAct } = props;
   const grid = useRef<HTMLUListElement>(null);
   const focused = useRef<{ place: number; act: string } | null>(null);
 
@@ -35,14 +38,21 @@ export function CardGrid({ films, label, marks, refused, onAct }: CardGridProps)
   }, [films]);
 
   return (
-    <ul ref={grid} className="grid" aria-label={label} onFocus={remember} onBlur={forget}>
+    <ul
+      ref={grid}
+      className={shelf ? 'shelf-films' : 'grid'}
+      aria-label={label}
+      onFocus={remember}
+      onBlur={forget}
+    >
       {films.map((film, place) => (
         <MovieCard
           key={film.movie_id}
           film={film}
           mark={marks.get(film.movie_id)}
           refused={refused.get(film.movie_id)}
-          first={place < FIRST_SCREEN}
+          first={!shelf && place < FIRST_SCREEN}
+          still={shelf}
           onAct={onAct}
         />
       ))}
@@ -55,10 +65,16 @@ export function CardGrid({ films, label, marks, refused, onAct }: CardGridProps)
   }
 }
 
+interface CardSkeletonsProps {
+  count: number;
+  label: string;
+  shelf?: boolean;
+}
+
 /** Cards to come, of the size of the cards that come. */
-export function CardSkeletons({ count, label }: { count: number; label: string }) {
+export function CardSkeletons({ count, label, shelf = false }: CardSkeletonsProps) {
   return (
-    <ul className="grid" aria-busy="true" aria-label={label}>
+    <ul className={shelf ? 'shelf-films' : 'grid'} aria-busy="true" aria-label={label}>
       {Array.from({ length: count }, (_, place) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: they are all alike
         <li key={place} className="card skeleton">

@@ -10,6 +10,8 @@ const SHAPES = {
   check: 'M5 12.5l4.5 4.5L19 7.5',
   plus: 'M12 5v14M5 12h14',
   down: 'M6 9.5l6 6 6-6',
+  back: 'M14.5 6l-6 6 6 6',
+  on: 'M9.5 6l6 6-6 6',
 } as const;
 
 export type IconName = keyof typeof SHAPES;

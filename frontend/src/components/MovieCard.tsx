@@ -18,20 +18,23 @@ interface MovieCardProps {
   /** Why the API did not take what was said; empty when no answer came. */
   refused?: string | undefined;
   first?: boolean;
+  /** Takes no part in transitions: what is scrolled out of a row would be drawn beside it. */
+  still?: boolean;
   onAct(film: CardFilm, taste: Taste): void;
 }
 
 const TASTES: readonly Taste[] = ['like', 'dislike', 'watch'];
 
 /** One film: poster, title, facts, the reason, and the three things to say about it. */
-export function MovieCard({ film, mark, refused, first = false, onAct }: MovieCardProps) {
+export function MovieCard(props: MovieCardProps) {
+  const { film, mark, refused, first = false, still = false, onAct } = props;
   const messages = useMessages();
   return (
     <li
       className="card"
       data-film={film.movie_id}
       data-settled={mark?.taste}
-      style={{ viewTransitionName: `film-${film.movie_id}` }}
+      style={still ? undefined : { viewTransitionName: `film-${film.movie_id}` }}
     >
       <article aria-labelledby={`title-${film.movie_id}`}>
         <div className="card-picture">

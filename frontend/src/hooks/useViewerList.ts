@@ -20,8 +20,16 @@ export interface Told extends Mark {
   title: string;
 }
 
+/** What a list was asked with. */
+export interface Asked {
+  language: Language;
+  position: string | null;
+}
+
 export interface ListState {
   list: Recommendations | null;
+  /** With what the API answered the list; another object for each list, null for a kept one. */
+  asked: Asked | null;
   milliseconds: number | null;
   /** When the list came, as epoch milliseconds. */
   at: number | null;
@@ -52,6 +60,7 @@ interface Kept {
 
 const START: ListState = {
   list: null,
+  asked: null,
   milliseconds: null,
   at: null,
   slow: false,
@@ -81,16 +90,13 @@ export function useViewerList(api: Api, userId: string | null, language: Languag
     const current = () => mine === latest.current;
     const late = setTimeout(() => current() && change(() => ({ slow: true })), SLOW_MS);
     try {
-      const { value, milliseconds } = await api.recommendations({
-        userId,
-        language,
-        position: position.current,
-      });
+      const asked = { language, position: position.current };
+      const { value, milliseconds } = await api.recommendations({ userId, ...asked });
       if (!current()) return;
       const at = Date.now();
       keep('list', { userId, list: value, at } satisfies Kept);
       withTransition(() =>
-        change(() => ({ list: value, milliseconds, at, slow: false, trouble: null })),
+        change(() => ({ list: value, asked, milliseconds, at, slow: false, trouble: null })),
       );
     } catch (error) {
       if (!current()) return;

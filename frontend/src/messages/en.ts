@@ -85,6 +85,11 @@ export const en = {
   starterHint: 'The list below changes with each.',
   starterCount: (count: number, of: number) => `${count} of ${of}`,
   starterPick: (title: string) => `I like ${title}`,
+  shelf: {
+    back: (title: string) => `${title}: back`,
+    on: (title: string) => `${title}: more`,
+  },
+  shelfLoading: 'More films are coming',
   seenTitle: 'You have seen everything',
   seenText: 'No film is left that this viewer has not seen or hidden. Search, or be someone else.',
   furnishingTitle: 'The cinema is being furnished',

@@ -87,6 +87,11 @@ export const ko: Messages = {
   starterHint: '고를 때마다 아래 목록이 바뀝니다.',
   starterCount: (count, of) => `${of}편 중 ${count}편`,
   starterPick: (title) => `${title} 좋아해요`,
+  shelf: {
+    back: (title) => `${title}: 이전`,
+    on: (title) => `${title}: 더 보기`,
+  },
+  shelfLoading: '영화를 더 가져오는 중',
   seenTitle: '모두 보셨네요',
   seenText:
     '이 시청자가 보지 않았거나 숨기지 않은 영화가 없습니다. 검색하거나 다른 사람이 되어 보세요.',

@@ -1,12 +1,19 @@
 import { act, fireEvent, render, screen, waitFor, within } from '@testing-library/react';
 import { describe, expect, it, vi } from 'vitest';
 import { UNDO_MS } from '../components/UndoBar';
-import type { Recommendations } from '../services/types';
-import { ADA, type Asked, apiThat, listOf } from '../utils/testSetup';
+import type { HomeOut, Recommendations } from '../services/types';
+import { ADA, type Asked, apiThat, homeOf, listOf } from '../utils/testSetup';
 import { HomePage } from './HomePage';
 
-function house(answer: (asked: Asked) => Recommendations, people = [ADA]) {
+const HOME = 'GET /api/v1/home';
+
+function house(
+  answer: (asked: Asked) => Recommendations,
+  people = [ADA],
+  home: (asked: Asked) => HomeOut = () => homeOf({}),
+) {
   return apiThat((asked) => {
+    if (asked.what === HOME) return { body: home(asked) };
     if (asked.what === 'GET /api/v1/people') return { body: { simulated: true, items: people } };
     if (asked.what === 'GET /model/info') {
       return { body: { algorithm: 'sequence_linear', version: '1' } };
@@ -113,5 +120,101 @@ describe('the page', () => {
     expect(asked.filter(({ what }) => what.endsWith('/search'))).toHaveLength(1);
     fireEvent.keyDown(field, { key: 'Escape' });
     await screen.findByRole('heading', { name: 'Picked for Ada' });
+  });
+});
+
+describe('the rows beneath the list', () => {
+  it('come after the list, without what stands in it, and are told once', async () => {
+    const rows = { War: [2, 3], Drama: [4, 5, 6], Empty: [1] };
+    const { api, asked } = house(
+      () => listOf([1, 2]),
+      [ADA],
+      () => homeOf(rows),
+    );
+    const { container } = render(<HomePage api={api} />);
+    expect(await screen.findAllByLabelText('More films are coming')).toHaveLength(3);
+    const war = await screen.findByRole('region', { name: 'War' });
+    expect(
+      within(war)
+        .getAllByRole('heading', { level: 3 })
+        .map((one) => one.textContent),
+    ).toEqual(['Film 3']);
+    const shown = [...container.querySelectorAll<HTMLElement>('[data-film]')];
+    expect(shown.map(({ dataset }) => dataset.film)).toEqual(['1', '2', '3', '4', '5', '6']);
+    expect(screen.queryByRole('region', { name: 'Empty' })).toBeNull();
+    expect(screen.queryByLabelText('More films are coming')).toBeNull();
+    expect(
+      [...container.querySelectorAll('.shelf img')].map((one) => one.getAttribute('loading')),
+    ).toEqual(['lazy', 'lazy', 'lazy', 'lazy']);
+    expect(asked.filter(({ what }) => what === HOME)).toHaveLength(1);
+  });
+
+  it('do what the list does, and are asked for again from the own write', async () => {
+    const said: number[] = [];
+    const { api, asked } = house(
+      () => listOf([1, 2]),
+      [ADA],
+      () => homeOf({ War: [3, 4, 5].filter((id) => !said.includes(id)) }),
+    );
+    render(<HomePage api={api} />);
+    const button = await screen.findByRole('button', { name: 'Watched Film 4' });
+    said.push(4);
+    button.focus();
+    fireEvent.click(button);
+    expect(button.closest('[data-film]')?.getAttribute('data-settled')).toBe('watch');
+    await waitFor(() => expect(button.isConnected).toBe(false));
+    expect(document.activeElement?.getAttribute('aria-label')).toBe('Watched Film 5');
+    const told = asked.find(({ what }) => what.startsWith('POST'));
+    expect(told?.body).toMatchObject({ movie_id: 4, interaction_type: 'watch' });
+    const homes = asked.filter(({ what }) => what === HOME);
+    expect(homes.map(({ headers }) => headers.get('X-Position'))).toEqual([null, '1']);
+  });
+
+  it('are walked with the arrow keys', async () => {
+    const { api } = house(
+      () => listOf([1]),
+      [ADA],
+      () => homeOf({ War: [3, 4] }),
+    );
+    render(<HomePage api={api} />);
+    const first = await screen.findByRole('button', { name: 'Like Film 3' });
+    first.focus();
+    for (const [key, name] of [
+      ['ArrowRight', 'Like Film 4'],
+      ['ArrowRight', 'Like Film 4'],
+      ['ArrowLeft', 'Like Film 3'],
+      ['ArrowDown', 'Like Film 3'],
+    ] as const) {
+      fireEvent.keyDown(document.activeElement ?? document.body, { key });
+      expect(document.activeElement?.getAttribute('aria-label')).toBe(name);
+    }
+  });
+
+  it('are left out where they cannot be had, and come with the next list', async () => {
+    let broken = true;
+    const { api } = house(
+      () => listOf([1, 2]),
+      [ADA],
+      () => {
+        if (broken) throw new TypeError('no network');
+        return homeOf({ War: [3] });
+      },
+    );
+    render(<HomePage api={api} />);
+    const like = await screen.findByRole('button', { name: 'Like Film 1' });
+    await waitFor(() => expect(screen.queryByLabelText('More films are coming')).toBeNull());
+    expect(screen.queryByRole('alert')).toBeNull();
+    broken = false;
+    fireEvent.click(like);
+    expect(await screen.findByText('Film 3')).toBeTruthy();
+  });
+
+  it('wait for a model', async () => {
+    const list = listOf([1], { path: 'static', model_version: 'none' });
+    const { api, asked } = house(() => list);
+    render(<HomePage api={api} />);
+    await screen.findByText('Film 1');
+    expect(screen.queryByLabelText('More films are coming')).toBeNull();
+    expect(asked.some(({ what }) => what === HOME)).toBe(false);
   });
 });

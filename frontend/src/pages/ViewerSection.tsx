@@ -3,6 +3,7 @@ import { CardGrid, CardSkeletons } from '../components/CardGrid';
 import type { CardFilm } from '../components/MovieCard';
 import { Blank, Notice } from '../components/Notice';
 import { Origin } from '../components/Origin';
+import { Shelf, ShelfSkeletons } from '../components/Shelf';
 import { StarterRow, WANTED } from '../components/StarterRow';
 import { UndoBar } from '../components/UndoBar';
 import { SWITCH_ID } from '../components/ViewerSwitch';
@@ -10,12 +11,13 @@ import { WhyThisList } from '../components/WhyThisList';
 import { useKeys } from '../hooks/useKeys';
 import { useModel } from '../hooks/useModel';
 import { type Found, useSearch } from '../hooks/useSearch';
+import { useShelves } from '../hooks/useShelves';
 import { useStarters } from '../hooks/useStarters';
 import type { Newcomer } from '../hooks/useViewer';
 import { type Told, useViewerList, type ViewerList } from '../hooks/useViewerList';
-import { type Language, useMessages } from '../messages';
+import { type Language, type Messages, useMessages } from '../messages';
 import type { Api } from '../services/api';
-import type { MovieOut, Taste } from '../services/types';
+import type { HomeRow, MovieOut, Taste } from '../services/types';
 import { yearAndGenres } from '../utils/format';
 
 interface ViewerSectionProps {
@@ -41,6 +43,7 @@ export function ViewerSection(props: ViewerSectionProps) {
   const model = useModel(api, list?.model_version);
   const starting = newcomer !== null && newcomer.liked.length < WANTED;
   const starters = useStarters(api, starting, language);
+  const rows = useShelves(api, userId, list?.path === 'static' ? null : viewer.asked);
   const heading = userId === null ? '\u00a0' : messages.title(name);
 
   useEffect(() => {
@@ -96,6 +99,12 @@ export function ViewerSection(props: ViewerSectionProps) {
     [list, api, messages],
   );
 
+  const shelves = useMemo(() => {
+    const shown = new Set(list?.items.map(({ movie_id }) => movie_id));
+    if (starting) for (const { movie_id } of starters) shown.add(movie_id);
+    return rows && shelvesOf(rows, shown, (film) => cardOf(film, api, messages));
+  }, [rows, list, starting, starters, api, messages]);
+
   const searching = found.text !== null;
   return (
     <>
@@ -134,11 +143,56 @@ export function ViewerSection(props: ViewerSectionProps) {
             />
           )}
           {cards?.length === 0 && !viewer.trouble && <NoFilms path={list?.path} />}
+          {list?.path !== 'static' && (
+            <div className="shelves">
+              {shelves === null && !viewer.trouble && <ShelfSkeletons count={3} />}
+              {shelves?.map(({ key, title, films }) => (
+                <Shelf
+                  key={key}
+                  films={films}
+                  label={title}
+                  marks={marks}
+                  refused={viewer.refused}
+                  onAct={say}
+                />
+              ))}
+            </div>
+          )}
         </>
       )}
       <UndoBar told={told} failed={viewer.undoFailed} onUndo={takeBack} onOver={viewer.forget} />
     </>
   );
+}
+
+function cardOf(film: MovieOut, api: Api, messages: Messages): CardFilm {
+  return {
+    movie_id: film.movie_id,
+    title: film.title,
+    posterUrl: api.picture(film.poster_url),
+    facts: yearAndGenres(film, messages),
+  };
+}
+
+interface FilmsOfRow {
+  key: string;
+  title: string;
+  films: CardFilm[];
+}
+
+/** The rows without what already stands above them; a row of which nothing is left goes. */
+function shelvesOf(
+  rows: readonly HomeRow[],
+  shown: ReadonlySet<number>,
+  card: (film: MovieOut) => CardFilm,
+): FilmsOfRow[] {
+  return rows
+    .map(({ key, about, title, items }) => ({
+      key: `${key} ${about}`,
+      title,
+      films: items.filter(({ movie_id }) => !shown.has(movie_id)).map(card),
+    }))
+    .filter(({ films }) => films.length > 0);
 }
 
 function Notices({ viewer, language }: { viewer: ViewerList; language: Language }) {
@@ -187,14 +241,7 @@ interface SearchResultsProps {
 function SearchResults({ found, viewer, api, onAct }: SearchResultsProps) {
   const messages = useMessages();
   const text = found.text ?? '';
-  const films = found.films?.map(
-    (film: MovieOut): CardFilm => ({
-      movie_id: film.movie_id,
-      title: film.title,
-      posterUrl: api.picture(film.poster_url),
-      facts: yearAndGenres(film, messages),
-    }),
-  );
+  const films = found.films?.map((film) => cardOf(film, api, messages));
   return (
     <>
       <div className="heading">

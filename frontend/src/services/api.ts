@@ -1,6 +1,7 @@
 import type { Language } from '../messages';
 import type {
   Accepted,
+  HomeOut,
   InteractionIn,
   ModelInfo,
   MovieList,
@@ -41,6 +42,8 @@ export interface ListQuery {
 /** What the page asks of the API; tests hand in another one. */
 export interface Api {
   recommendations(query: ListQuery): Promise<Timed<Recommendations>>;
+  /** The rows of a home page beneath the list. */
+  home(query: ListQuery): Promise<HomeOut>;
   people(): Promise<PeopleOut>;
   search(text: string, language: Language, signal?: AbortSignal): Promise<MovieList>;
   model(): Promise<ModelInfo>;
@@ -54,16 +57,14 @@ export function createApi(endpoint: string): Api {
   const base = endpoint.replace(/\/+$/, '');
   const get = <T>(path: string, init: RequestInit = {}) => request<T>(base + path, init);
   return {
-    async recommendations({ userId, language, k = LIST_LENGTH, position, signal }) {
-      const query = new URLSearchParams({ k: `${k}`, expand: 'movie', lang: language });
-      if (userId !== null) query.set('user_id', userId);
+    async recommendations(query) {
       const start = performance.now();
-      const { value } = await get<Recommendations>(`/api/v1/recommendations?${query}`, {
-        ...(signal && { signal }),
-        ...(position && { headers: { 'X-Position': position } }),
-      });
+      const path = `/api/v1/recommendations?expand=movie&${wordsOf(query)}`;
+      const { value } = await get<Recommendations>(path, howOf(query));
       return { value, milliseconds: performance.now() - start };
     },
+    home: async (query) =>
+      (await get<HomeOut>(`/api/v1/home?${wordsOf(query)}&for_you=false`, howOf(query))).value,
     people: async () => (await get<PeopleOut>('/api/v1/people')).value,
     async search(text, language, signal) {
       const query = new URLSearchParams({ q: text.slice(0, 100), lang: language, limit: '30' });
@@ -82,6 +83,19 @@ export function createApi(endpoint: string): Api {
       return headers.get('X-Position') ?? value.position;
     },
     picture: (path) => (path.startsWith('/') ? base + path : path),
+  };
+}
+
+function wordsOf({ userId, language, k = LIST_LENGTH }: ListQuery): URLSearchParams {
+  const words = new URLSearchParams({ k: `${k}`, lang: language });
+  if (userId !== null) words.set('user_id', userId);
+  return words;
+}
+
+function howOf({ position, signal }: ListQuery): RequestInit {
+  return {
+    ...(signal && { signal }),
+    ...(position && { headers: { 'X-Position': position } }),
   };
 }
 

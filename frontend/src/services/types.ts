@@ -46,6 +46,23 @@ export interface Recommendations {
   items: RecommendedMovie[];
 }
 
+export interface HomeRow {
+  key: 'because' | 'popular' | 'new' | 'genre';
+  title: string;
+  about: number | string | null;
+  items: MovieOut[];
+}
+
+export interface HomeOut {
+  user_id: string | null;
+  k: number;
+  path: Recommendations['path'];
+  model_version: string;
+  snapshot: string;
+  request_id: string;
+  rows: HomeRow[];
+}
+
 export interface PersonOut {
   user_id: string;
   name: string;

@@ -1,7 +1,9 @@
-import { cleanup } from '@testing-library/react';
+import { cleanup, configure } from '@testing-library/react';
 import { afterEach, beforeEach, vi } from 'vitest';
 import { createApi } from '../services/api';
-import type { PersonOut, Recommendations } from '../services/types';
+import type { HomeOut, HomeRow, PersonOut, Recommendations } from '../services/types';
+
+configure({ asyncUtilTimeout: 10_000 }); // a busy machine is no failure
 
 beforeEach(() => {
   localStorage.clear();
@@ -62,6 +64,16 @@ export function listOf(ids: number[], more: Partial<Recommendations> = {}): Reco
     })),
     ...more,
   };
+}
+
+/** A home page with these rows beneath the list. */
+export function homeOf(rows: Record<string, number[]>): HomeOut {
+  const films = (ids: number[]) => listOf(ids).items.flatMap(({ movie }) => movie ?? []);
+  const made = Object.entries(rows).map(([title, ids]): HomeRow => {
+    return { key: 'genre', title, about: title, items: films(ids) };
+  });
+  const { items, ...rest } = listOf([1]);
+  return { ...rest, rows: made };
 }
 
 type Answer = { status?: number; body: unknown; headers?: Record<string, string> };

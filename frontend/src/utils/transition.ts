@@ -1,9 +1,13 @@
 import { flushSync } from 'react-dom';
 
+/** Whether this browser knows no motion, or its user wants none. */
+export function isStill(): boolean {
+  return window.matchMedia?.('(prefers-reduced-motion: reduce)').matches ?? true;
+}
+
 /** Change the page in a View Transition where the browser has them and motion is welcome. */
 export function withTransition(change: () => void): void {
-  const still = window.matchMedia?.('(prefers-reduced-motion: reduce)').matches ?? true;
-  if (still || !document.startViewTransition || document.visibilityState === 'hidden') {
+  if (isStill() || !document.startViewTransition || document.visibilityState === 'hidden') {
     change();
     return;
   }

@@ -188,7 +188,10 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (what it is registered for)
     status = 422 if error.status_code == 400 else error.status_code  # only for unreadable bodies
     detail = _HINTS.get(status, str(error.detail))
-    more = {"headers": error.headers} if error.headers else {}
+    headers = dict(error.headers or {})
+    if headers.get("Allow"):
+        headers["Allow"] = _with_head(headers["Allow"])
+    more = {"headers": headers} if headers else {}
     return problem(status, detail, request.url.path, request_id_of(request), more)
 
 
@@ -199,6 +202,12 @@ async def answer_validation_error(request: Request, error: Exception) -> Respons
     detail = "; ".join(f"{item['where']}: {item['message']}" for item in found[:3])
     path, request_id = request.url.path, request_id_of(request)
     return problem(422, f"{detail}. /docs shows what is taken", path, request_id, {"errors": found})
+
+
+def _with_head(allowed: str) -> str:
+    """The methods of an Allow header in order; with GET goes HEAD, which the middleware answers."""
+    methods = set(allowed.split(", "))
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 def _one(item: Mapping[str, Any]) -> dict[str, str]:

@@ -50,7 +50,10 @@ from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.monitoring.metrics import TALLY, RequestMeter, watch_system
 from movie_mlops.settings import Settings, load_settings
 
-_TEXT = "Recommended films, predicted ratings, and the life cycle of the models behind them."
+_TEXT = (
+    "Recommended films, predicted ratings, and the life cycle of the models behind them. "
+    "Every address that takes GET takes HEAD too: the same status and headers, without the body."
+)
 _FLUSH_SECONDS = 0.1
 
 
@@ -163,7 +166,7 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=[
                 "Authorization",
                 "Content-Type",

@@ -72,6 +72,7 @@ class Observer:
 
     The limit is the setting's, or what the caller says in X-Deadline-Ms when that is less;
     `state.deadline` (of the monotonic clock) tells those who ask others for a part of the answer.
+    A HEAD is answered as its GET would be, without the body (RFC 9110, 9.3.2), and noted as HEAD.
     """
 
     def __init__(
@@ -88,7 +89,9 @@ class Observer:
         request_id, limit = request_id_in(scope), _limit_in(scope, self._limit)
         state = scope.setdefault("state", {})
         state["request_id"], state["deadline"] = request_id, time.monotonic() + limit
-        start, status = time.perf_counter(), 0
+        start, status, method = time.perf_counter(), 0, scope["method"]
+        if method == "HEAD":  # a copy: the server has to know that no body comes
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         app = self._app
         if self._traffic.in_flight >= self._traffic.most and scope["path"] not in _ALWAYS_ANSWERED:
             SHED.inc()
@@ -112,8 +115,19 @@ class Observer:
             await answer_of(error, scope["path"], request_id)(scope, receive, observed)
         finally:
             self._traffic.in_flight -= 1
-            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+            method = method if method in _METHODS else "OTHER"
             self._journal.note(method, _endpoint(scope), status or _GONE, start, request_id)
+
+
+def _without_body(send: Send) -> Send:
+    """Send the head and end the answer with it: nobody waits for a stream that is not sent."""
+
+    async def bodiless(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b""})
+
+    return bodiless
 
 
 def request_id_in(scope: Scope) -> str:

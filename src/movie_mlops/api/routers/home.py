@@ -90,17 +90,21 @@ def get_home(
     user_id: UserOf,
     language: LanguageOf,
     k: Annotated[int, Query(ge=1, le=50, description="Films per row, at most.")] = 10,
+    for_you: Annotated[bool, Query(description="Begin with the viewer's own list.")] = True,
 ) -> Response:
     """The rows of a home page: the viewer's list, like what was watched last, popular, new, genres.
 
     Only films that the viewer may be shown, each in one row; rows without any film are left out.
+    A page that has the list already says `for_you=false`: the other rows are the same, and no list
+    is noted as shown.
     """
     viewer = user_id if user_id is not None else ANONYMOUS
     arm = services.audience.trial.arm_of(viewer)
     page = services.shelves.home(viewer, k, services.audience.trial.alias_of(viewer))
-    for counter, amount in effects(page.made):
-        counter.inc(amount)
-    services.audience.show(request_id_of(request), page.made, arm, k)
+    if for_you:
+        for counter, amount in effects(page.made):
+            counter.inc(amount)
+        services.audience.show(request_id_of(request), page.made, arm, k)
     return JsonBytes(
         {
             "user_id": user_id,
@@ -109,7 +113,11 @@ def get_home(
             "model_version": page.made.model_version,
             "snapshot": page.made.snapshot,
             "request_id": request_id_of(request),
-            "rows": [_row(services, row, language) for row in page.rows],
+            "rows": [
+                _row(services, row, language)
+                for row in page.rows
+                if for_you or row.key != "for_you"
+            ],
         }
     )
 
