@@ -46,6 +46,7 @@ class Door:
         ours, plain = config_of(self.app, settings), config_of(self.app, settings)
         plain.http = "httptools"
         self.servers = [self._start(config) for config in (ours, plain)]
+        self.ask(*[post(EVENTS, LIKE)] * 10, LAST)  # from here on all positions are of one length
 
     def close(self) -> None:
         for server, _, serving in self.servers:

@@ -23,11 +23,13 @@ from movie_mlops.api.middleware import Journal, Traffic, answer_of, is_request_i
 from movie_mlops.api.quick import RawHeaders, Reply
 from movie_mlops.api.routers.events import Publisher, begin, finish, is_one_id
 from movie_mlops.api.routers.predictions import rating_answer
-from movie_mlops.api.schemas.events import FeedbackIn, InteractionIn
-from movie_mlops.api.schemas.predictions import MovieIn
+from movie_mlops.api.schemas.events import FeedbackIn, InteractionIn, Said, read_plain
+from movie_mlops.api.schemas.predictions import MovieIn, plain_facts
 from movie_mlops.domain.errors import EventError
+from movie_mlops.domain.interactions import Interaction
 from movie_mlops.domain.requests import new_request_id
 from movie_mlops.events.base import Published, parse_position
+from movie_mlops.models.serving.predictor import MovieFacts
 from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.monitoring.metrics import TALLY
 from movie_mlops.settings import Settings
@@ -146,7 +148,7 @@ class HotRoutes:
         return True
 
     def _rating(self, asked: Asked, reply: Reply) -> bool:
-        film = self._read(MovieIn, asked)
+        film = self._film(asked)
         if film is None:
             return False
         request_id = _request_id(asked.headers)
@@ -162,7 +164,7 @@ class HotRoutes:
         scope, path = asked.scope, asked.scope["path"]
         if self._traffic.in_flight >= self._traffic.most:
             return False
-        body = self._read(InteractionIn if path == EVENTS else FeedbackIn, asked)
+        body = self._said(asked)
         key = asked.headers.get(b"idempotency-key")
         name = key.decode("latin-1") if key is not None else None
         if body is None or not is_one_id(body.event_id, name):
@@ -170,28 +172,33 @@ class HotRoutes:
         if self._buckets.take(scope["client"][0] if scope["client"] else ""):
             return False
         request_id = _request_id(asked.headers)
-        try:
-            event, event_id, published = begin(body, name, self._publisher)
-        except Exception:  # noqa: BLE001 (the twin fails the same way and says so)
-            return False
-        self._traffic.in_flight += 1
 
-        def done(published: "asyncio.Future[Published]") -> None:
+        def done(published: Published | BaseException) -> None:
             self._traffic.in_flight -= 1
-            try:
-                made = finish(event, event_id, published.result(), self._services)
-            except Exception as error:  # noqa: BLE001 (translated as for the twin)
-                answer = answer_of(error, path, request_id)
-                status, text = answer.status_code, bytes(answer.body)
-                more = [pair for pair in answer.raw_headers if pair[0] != b"content-length"]
-            else:
-                status, text = 202, _encode(made)
-                more = [_JSON_TYPE, (b"x-position", made["position"].encode())]
+            status, text, more = self._told(act, published, path, request_id)
             reply(status, self._headers(text, request_id, more), text)
             self._journal.note("POST", path, status, asked.start, request_id)
 
-        published.add_done_callback(done)
+        try:
+            act = begin(body, name, self._publisher, done)
+        except Exception:  # noqa: BLE001 (the twin fails the same way and says so)
+            return False
+        self._traffic.in_flight += 1
         return True
+
+    def _told(
+        self, act: Interaction, published: Published | BaseException, path: str, request_id: str
+    ) -> tuple[int, bytes, RawHeaders]:
+        """Status, body and headers for whoever did it."""
+        try:
+            if isinstance(published, BaseException):
+                raise published
+            made = finish(act, published, self._services)
+        except Exception as error:  # noqa: BLE001 (translated as for the twin)
+            answer = answer_of(error, path, request_id)
+            headers = [pair for pair in answer.raw_headers if pair[0] != b"content-length"]
+            return answer.status_code, bytes(answer.body), headers
+        return 202, _encode(made), [_JSON_TYPE, (b"x-position", made["position"].encode())]
 
     def _headers(self, body: bytes, request_id: str, more: RawHeaders = _AS_JSON) -> RawHeaders:
         made = [(b"content-length", b"%d" % len(body)), *more]
@@ -229,20 +236,42 @@ class HotRoutes:
         except EventError:
             return False
 
-    def _read(self, schema: type[Body], asked: Asked) -> Body | None:
-        """What a plain body says; None where it does not."""
-        headers, body = asked.headers, asked.body
-        kind = headers.get(b"content-type", b"")
-        if kind != _JSON_TYPE[1] and not _JSON.fullmatch(kind):
+    def _said(self, asked: Asked) -> Said | None:
+        """What a plain body of an event or of feedback says."""
+        if not self._is_json(asked):
             return None
-        deep = body.count(b"[") + body.count(b"{") > MAX_DEPTH
-        length = headers.get(b"content-length", b"0")
-        if deep or max(len(body), int(length) if length.isdigit() else 0) > self._max_body:
+        is_feedback = asked.scope["path"] == FEEDBACK
+        said = read_plain(asked.body, is_feedback=is_feedback)
+        if said is not None:
+            return said
+        return self._checked(FeedbackIn if is_feedback else InteractionIn, asked.body)
+
+    def _film(self, asked: Asked) -> MovieFacts | None:
+        """What a plain body says of a film; None where it does not."""
+        if not self._is_json(asked):
             return None
+        facts = plain_facts(asked.body)
+        if facts is not None:
+            return facts
+        film = self._checked(MovieIn, asked.body)
+        return film.to_facts() if film is not None else None
+
+    @staticmethod
+    def _checked(schema: type[Body], body: bytes) -> Body | None:
         try:
             return schema.model_validate_json(body)
         except ValueError:  # no JSON, or not what the schema wants
             return None
+
+    def _is_json(self, asked: Asked) -> bool:
+        """Whether the body may be JSON of the house: its type, its depth, its size."""
+        headers, body = asked.headers, asked.body
+        kind = headers.get(b"content-type", b"")
+        if kind != _JSON_TYPE[1] and not _JSON.fullmatch(kind):
+            return False
+        length = headers.get(b"content-length", b"0")
+        size = max(len(body), int(length) if length.isdigit() else 0)
+        return size <= self._max_body and body.count(b"[") + body.count(b"{") <= MAX_DEPTH
 
 
 def _again(first: Message, receive: Receive) -> Receive:

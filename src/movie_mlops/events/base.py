@@ -147,6 +147,13 @@ class EventLog(Protocol):
         """
         ...
 
+    def skip(self, group: str, positions: Positions) -> None:
+        """Know that the group needs nothing before these offsets; commits nothing.
+
+        An engine that reads ahead for its groups (Kafka) may give such events all the same.
+        """
+        ...
+
     def committed(self, group: str, topics: Sequence[str]) -> dict[Place, int]:
         """The committed offset of every partition of these topics; 0 where there is none."""
         ...

@@ -100,6 +100,9 @@ class KafkaEventLog:
         self._known([place.topic for place in positions])
         self._member(group, alone=True).seek(positions)
 
+    def skip(self, group: str, positions: Positions) -> None:
+        """Do nothing: what the client has fetched ahead would be fetched again. See the port."""
+
     def committed(self, group: str, topics: Sequence[str]) -> dict[Place, int]:
         """Committed offsets; see the port."""
         places = self._known(topics)

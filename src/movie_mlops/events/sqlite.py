@@ -126,6 +126,11 @@ class SqliteEventLog:
         for place, offset in positions.items():
             self._cursors[group, place] = offset
 
+    def skip(self, group: str, positions: Positions) -> None:
+        """Move the cursor of this object on, never back; see the port."""
+        for place, offset in positions.items():
+            self._cursors[group, place] = max(offset, self._cursors.get((group, place), 0))
+
     def committed(self, group: str, topics: Sequence[str]) -> dict[Place, int]:
         """Committed offsets; see the port."""
         query = "SELECT topic, partition, next_offset FROM group_offsets WHERE group_name = ?"

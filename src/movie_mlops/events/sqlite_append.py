@@ -1,10 +1,13 @@
 """What the embedded log's writer does within one transaction."""
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
 from typing import Any
 
 from movie_mlops.domain.errors import EventConflictError, LogFullError
@@ -19,6 +22,7 @@ from movie_mlops.events.base import (
 from movie_mlops.monitoring.metrics import EVENT_LOG_BYTES
 
 MOST_AT_ONCE = 512
+_COLUMNS = 9
 
 
 @dataclass(slots=True)
@@ -50,9 +54,9 @@ class TrimJob:
 class Appender:
     """Appends jobs within one transaction.
 
-    Every statement gives the interpreter away and has to win it back from a busy event loop, so a
-    transaction has a handful of them however many events it stores. `left` are the bytes that may
-    still be stored.
+    Every statement and every row that is read gives the interpreter away and has to win it back
+    from a busy event loop, so a transaction has a handful of them however many events it stores.
+    `left` are the bytes that may still be stored.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Appender:
     ) -> None:
         self._connection, self._topics, self.left = connection, topics, left
         self._heads: dict[Place, int] = {}
+        self._moved: dict[Place, int] = {}
         self._rows: list[tuple[Any, ...]] = []
         self._now = time.time_ns() // 1000
 
@@ -67,9 +72,7 @@ class Appender:
         """The outcome of each job; of one that fails nothing is written."""
         if not jobs:
             return []
-        known = self._stored(jobs)
-        heads = self._connection.execute("SELECT topic, partition, next_offset FROM heads")
-        self._heads = {Place(topic, part): offset for topic, part, offset in heads.fetchall()}
+        known = self._look(jobs)
         outcomes = [self._append(job, known) for job in jobs]
         self._insert()
         return outcomes
@@ -86,63 +89,92 @@ class Appender:
         fresh: dict[tuple[str, str], tuple[int, int, bytes]] = {}
         heads: dict[Place, int] = {}
         done: list[Published] = []
+        topic, partitions = job.topic, self._topics[job.topic]
         for event in job.events:
-            name, identity = (job.topic, event.event_id), event.identity()
+            event_id, identity = event.event_id, event.identity()
+            name = (topic, event_id)
             seen = fresh.get(name) or known.get(name)
             if seen is None:
-                place = Place(job.topic, partition_of(event.key, self._topics[job.topic]))
-                offset = heads.get(place, self._heads.get(place, 0))
+                place = Place(topic, partition_of(event.key, partitions))
+                offset = heads.get(place)
+                if offset is None:
+                    offset = self._heads.get(place, 0)
                 heads[place] = offset + 1
-                fresh[name] = (place.partition, offset, identity)
+                part = place.partition
+                fresh[name] = (part, offset, identity)
                 rows[name] = (
-                    *place, offset, event.event_id, event.key, event.type, event.body, identity,
+                    topic, part, offset, event_id, event.key, event.type, event.body, identity,
                     self._now,
                 )  # fmt: skip
-                done.append(Published(Position(*place, offset), is_duplicate=False))
+                done.append(Published(Position(topic, part, offset), is_duplicate=False))
             elif seen[2] == identity:
-                done.append(Published(Position(job.topic, seen[0], seen[1]), is_duplicate=True))
+                done.append(Published(Position(topic, seen[0], seen[1]), is_duplicate=True))
             else:
-                text = f"event id {event.event_id!r} was used before for another event"
+                text = f"event id {event_id!r} was used before for another event"
                 return EventConflictError(text)
         known |= fresh
         self._heads |= heads
+        self._moved |= heads
         self._rows += rows.values()
         return done
 
-    def _stored(self, jobs: Sequence[PublishJob]) -> dict[tuple[str, str], tuple[int, int, bytes]]:
-        """Where the events stand whose ids the log has seen: (partition, offset, identity)."""
+    def _look(self, jobs: Sequence[PublishJob]) -> dict[tuple[str, str], tuple[int, int, bytes]]:
+        """Read the heads, and where the events stand whose ids the log has seen.
+
+        Returns:
+            Topic and id to (partition, offset, identity).
+        """
         found: dict[tuple[str, str], tuple[int, int, bytes]] = {}
         for topic in {job.topic for job in jobs}:
             names = [event.event_id for job in jobs if job.topic == topic for event in job.events]
             for chunk in _chunks(names):
-                # one statement per size is prepared once; ids more than needed do no harm; left to
-                # itself SQLite reads the whole topic when there are many
-                asked = [*chunk, *[chunk[0]] * (_power(len(chunk)) - len(chunk))]
-                marks = ",".join("?" * len(asked))
-                query = (
-                    "SELECT event_id, partition, offset, identity FROM events INDEXED BY event_ids "  # noqa: S608 (marks)
-                    f"WHERE topic = ? AND event_id IN ({marks})"
-                )
-                for event_id, *seen in self._connection.execute(query, (topic, *asked)).fetchall():
-                    found[topic, event_id] = (seen[0], seen[1], seen[2])
+                # a statement of each size is prepared once; ids more than needed do no harm
+                asked = [*chunk, *[chunk[0]] * (_size(len(chunk)) - len(chunk))]
+                row = self._connection.execute(_looking(len(asked)), (topic, *asked)).fetchone()
+                for place in json.loads(row[0]):
+                    self._heads[Place(place[0], place[1])] = place[2]
+                for event_id, part, offset, identity in json.loads(row[1]):
+                    found[topic, event_id] = (part, offset, bytes.fromhex(identity))
         return found
 
     def _insert(self) -> None:
-        rows = self._rows
-        while rows:
-            count = _power(len(rows) + 1) // 2  # the largest power of two that there are
-            marks = ",".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
-            text = (
-                "INSERT INTO events (topic, partition, offset, event_id, key, type, body,"  # noqa: S608 (marks)
-                f" identity, published_at) VALUES {marks}"
+        for start in range(0, len(self._rows), MOST_AT_ONCE):
+            rows = self._rows[start : start + MOST_AT_ONCE]
+            count = _size(len(rows))
+            values = list(chain.from_iterable(rows))
+            values += [None] * (_COLUMNS * (count - len(rows)))
+            self._connection.execute(_inserting(count), values)
+        if self._moved:
+            marks = ",".join(["(?, ?, ?)"] * len(self._moved))
+            self._connection.execute(
+                f"INSERT INTO heads VALUES {marks}"  # noqa: S608 (marks)
+                " ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset",
+                [value for place, offset in self._moved.items() for value in (*place, offset)],
             )
-            self._connection.execute(text, [value for row in rows[:count] for value in row])
-            rows = rows[count:]
-        self._connection.executemany(
-            "INSERT INTO heads VALUES (?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset",
-            [(*place, offset) for place, offset in self._heads.items()],
-        )
+
+
+@cache
+def _looking(count: int) -> str:
+    """The query for the heads and for these many ids: one row, so the reader steps once.
+
+    Left to itself SQLite reads the whole topic when there are many ids.
+    """
+    marks = ",".join("?" * count)
+    return (
+        "SELECT (SELECT json_group_array(json_array(topic, partition, next_offset)) FROM heads),"  # noqa: S608 (marks)
+        " (SELECT json_group_array(json_array(event_id, partition, offset, hex(identity)))"
+        f" FROM events INDEXED BY event_ids WHERE topic = ? AND event_id IN ({marks}))"
+    )
+
+
+@cache
+def _inserting(count: int) -> str:
+    """The statement for up to these many rows; those of NULL are passed over."""
+    marks = ",".join([f"({', '.join('?' * _COLUMNS)})"] * count)
+    return (
+        "INSERT INTO events (topic, partition, offset, event_id, key, type, body, identity,"  # noqa: S608 (marks)
+        f" published_at) SELECT * FROM (VALUES {marks}) WHERE column1 IS NOT NULL"
+    )
 
 
 def bytes_used(connection: sqlite3.Connection) -> int:
@@ -160,9 +192,10 @@ def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
         yield names[start : start + MOST_AT_ONCE]
 
 
-def _power(count: int) -> int:
-    """The smallest power of two that is not below `count`, at most `MOST_AT_ONCE`."""
-    return min(1 << max(count - 1, 0).bit_length(), MOST_AT_ONCE)
+def _size(count: int) -> int:
+    """The least that is not below `count` of few sizes: four to each power of two."""
+    step = max(1 << (count - 1).bit_length() >> 3, 1)
+    return -(-count // step) * step
 
 
 def store_offsets(connection: sqlite3.Connection, job: CommitJob) -> None:

@@ -5,10 +5,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from movie_mlops.events.base import NewEvent
-from movie_mlops.events.sqlite import SqliteEventLog
-from movie_mlops.events.sqlite_append import Appender, PublishJob
+from movie_mlops.events.base import NewEvent, Position
+from movie_mlops.events.sqlite import _SCHEMA, SqliteEventLog
+from movie_mlops.events.sqlite_append import MOST_AT_ONCE, Appender, PublishJob, _size
 
 
 @pytest.mark.parametrize("count", [1, 2, 16, 64, 512])
@@ -22,6 +24,34 @@ def test_ids_are_looked_up_in_their_index_however_many(tmp_path: Path, count: in
         connection.set_trace_callback(None)
         [select] = [each for each in asked if "FROM events" in each]
         plan = connection.execute(f"EXPLAIN QUERY PLAN {select}").fetchall()
-    assert [row[3] for row in plan] == [
-        "SEARCH events USING INDEX event_ids (topic=? AND event_id=?)"
-    ]
+    steps = [row[3] for row in plan if "events" in row[3]]
+    assert steps == ["SEARCH events USING INDEX event_ids (topic=? AND event_id=?)"]
+
+
+@given(st.integers(1, MOST_AT_ONCE))
+def test_a_statement_has_room_for_all_and_there_are_few_sizes(count: int) -> None:
+    assert count <= _size(count) <= min(count * 5 // 4, MOST_AT_ONCE)
+    assert len({_size(each) for each in range(1, MOST_AT_ONCE + 1)}) < 40
+
+
+@settings(max_examples=20, deadline=None)
+@given(counts=st.lists(st.integers(1, 1_300), min_size=1, max_size=4))
+def test_every_event_is_stored_as_it_came(counts: list[int]) -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(_SCHEMA)
+        events = [
+            [NewEvent(f'{job} "{n}" 괴', f"key{n % 5}", "a.v1", b"\x00{}") for n in range(count)]
+            for job, count in enumerate(counts)
+        ]
+        jobs = [PublishJob("t", each) for each in events]
+        found = Appender(connection, {"t": 3}, 1_000_000_000).append(jobs)
+        again = Appender(connection, {"t": 3}, 1_000_000_000).append(jobs)
+        rows = connection.execute("SELECT topic, partition, offset, event_id, body FROM events")
+        stored = {event_id: (Position(*place), body) for *place, event_id, body in rows.fetchall()}
+    assert sum(counts) == len(stored)
+    for job, first, second in zip(events, found, again, strict=True):
+        assert isinstance(first, list)
+        assert isinstance(second, list)
+        for event, published, repeated in zip(job, first, second, strict=True):
+            assert stored[event.event_id] == (published.position, event.body)
+            assert repeated == (published.position, True)

@@ -1,7 +1,9 @@
 """What viewers do: on disk before the 202, in the next list at once."""
 
 import asyncio
+import logging
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,19 +14,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from movie_mlops.api.dependencies import WRITE, MaySeeOf, Services
 from movie_mlops.api.errors import InvalidRequestError
-from movie_mlops.api.schemas.events import NO_MOVIE, Accepted, FeedbackIn, InteractionIn
+from movie_mlops.api.schemas.events import (
+    NO_MOVIE,
+    Accepted,
+    FeedbackIn,
+    InteractionIn,
+    Said,
+    fingerprint,
+)
 from movie_mlops.api.schemas.ids import EventIdIn
 from movie_mlops.domain.errors import EngineUnavailableError, EventConflictError
-from movie_mlops.domain.interactions import InteractionType
+from movie_mlops.domain.interactions import Interaction, InteractionType
+from movie_mlops.domain.movies import MovieId
 from movie_mlops.events import EventLog
 from movie_mlops.events.base import NewEvent, Published
-from movie_mlops.events.schemas import (
-    USER_EVENTS,
-    UserInteractionEvent,
-    encode,
-    new_event_id,
-    to_interaction,
-)
+from movie_mlops.events.schemas import USER_EVENTS, encode_interaction, new_event_id
 from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.monitoring import metrics
 
@@ -33,95 +37,123 @@ IdempotencyKey = Annotated[
     str | None, Header(description="The event's id, instead of `event_id` in the body.")
 ]
 _OUTCOMES = {
-    outcome: metrics.EVENTS.labels(USER_EVENTS, outcome) for outcome in ("accepted", "duplicate")
+    outcome: (metrics.EVENTS.labels(USER_EVENTS, outcome), 1.0)
+    for outcome in ("accepted", "duplicate")
 }
+Done = Callable[[Published | BaseException], None]
+"""Takes where an event stands, or why it was not stored."""
 _GATHER_SECONDS = 0.002
+_EACH_SECONDS = 0.00015  # what this thread spends on one event, from its bytes to its answer
+_NEW = 0.1  # the weight of the newest commit in what one takes
+_LOG = logging.getLogger(__name__)
 _EVENT_ID: TypeAdapter[str] = TypeAdapter(EventIdIn)
 
 
 class Publisher:
-    """Publishes what arrives together in one go and tells all who wait at once.
+    """Publishes what arrives together in one go and tells all who wait.
 
-    A commit costs much and an event in it little. So one batch is on its way at a time, and the
-    next leaves when it is as large as the last one was, or a moment later: whoever was answered
-    together asks again together. A single event leaves at once. Nobody waits longer than
+    A commit costs much and an event in it little, so one batch is on its way at a time. Whoever
+    was answered together asks again together; so the next batch leaves when all have asked again,
+    while the disk takes longer than this thread needs for them. When it does not, it leaves when
+    half of them have: this thread answers one half while the other is on its way to the disk.
+    It leaves a moment later in any case, and a single event at once. Nobody waits longer than
     `limit_seconds` (`TimeoutError`); the event may be stored then.
     """
 
     def __init__(self, log: EventLog, limit_seconds: float) -> None:
         self._log, self._limit = log, limit_seconds
-        self._waiting: _Batch = []
-        self._flying, self._expected = 0, 1
+        self._waiting: list[_Waiting] = []
+        self._flying, self._expected, self._commit_seconds = 0, 1, 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.refused_at = float("-inf")  # of the monotonic clock: the log was down or full
 
-    def publish(self, event: NewEvent) -> "asyncio.Future[Published]":
-        """Where the event stands, once it is on disk; raises what the log's `publish` does."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Published] = loop.create_future()
-        self._waiting.append((event, done))
-        self._consider(loop)
-        return done
+    def publish(self, event: NewEvent, done: Done) -> None:
+        """Call `done` with where the event stands, once it is on disk; never from within here.
 
-    def _consider(self, loop: asyncio.AbstractEventLoop) -> None:
+        Or with what the log's `publish` raises.
+        """
+        self._waiting.append(_Waiting(event, done))
+        self._consider()
+
+    def _consider(self) -> None:
         if self._flying or not self._waiting:
             return
         if len(self._waiting) >= self._expected:
-            self._send_waiting(loop)
+            self._send_waiting()
         elif self._timer is None:
-            self._timer = loop.call_later(_GATHER_SECONDS, self._send_waiting, loop)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_GATHER_SECONDS, self._send_waiting)
 
-    def _send_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _send_waiting(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         batch, self._waiting = self._waiting, []
-        self._expected = len(batch)
-        self._send(batch, loop)
+        self._send(batch)
 
-    def _send(self, batch: "_Batch", loop: asyncio.AbstractEventLoop) -> None:
+    def _send(self, batch: "list[_Waiting]") -> None:
+        loop = asyncio.get_running_loop()
         try:
-            job = self._log.publish_future(USER_EVENTS, [event for event, _ in batch])
+            job = self._log.publish_future(USER_EVENTS, [each.event for each in batch])
         except Exception as error:  # noqa: BLE001 (whoever waits shall hear it)
-            self._answer(batch, None, error)
+            loop.call_soon(self._answer, batch, [error] * len(batch))
             return
         self._flying += 1
-        late = loop.call_later(self._limit, self._answer, batch, None, TimeoutError())
+        late = loop.call_later(self._limit, self._answer, batch, [TimeoutError()] * len(batch))
+        start = loop.time()
 
         def done(job: "Future[list[Published]]") -> None:
             with suppress(RuntimeError):  # the loop has ended, and with it those who waited
-                loop.call_soon_threadsafe(self._done, batch, job, late)
+                loop.call_soon_threadsafe(self._done, batch, job, late, start)
 
         job.add_done_callback(done)
 
     def _done(
-        self, batch: "_Batch", job: "Future[list[Published]]", late: asyncio.TimerHandle
+        self,
+        batch: "list[_Waiting]",
+        job: "Future[list[Published]]",
+        late: asyncio.TimerHandle,
+        start: float,
     ) -> None:
         late.cancel()
         self._flying -= 1
-        loop, error = asyncio.get_running_loop(), job.exception()
+        error = job.exception()
         if isinstance(error, EventConflictError) and len(batch) > 1:
             for one in batch:  # nothing was stored: each is judged alone
-                self._send([one], loop)
-        else:
-            self._answer(batch, None if error else job.result(), error)
-        self._consider(loop)
+                self._send([one])
+            return
+        self._expect(len(batch), asyncio.get_running_loop().time() - start)
+        self._consider()  # the disk first: it works while those who waited are told
+        self._answer(batch, job.result() if error is None else [error] * len(batch))
 
-    def _answer(
-        self, batch: "_Batch", found: list[Published] | None, error: BaseException | None
-    ) -> None:
-        if isinstance(error, EngineUnavailableError):
+    def _expect(self, answered: int, seconds: float) -> None:
+        """Decide for how many the next batch waits, after one that took so long."""
+        self._commit_seconds += _NEW * (seconds - self._commit_seconds)
+        active = answered + len(self._waiting)
+        disk_is_slower = self._commit_seconds > active * _EACH_SECONDS
+        self._expected = active if disk_is_slower else (active + 1) // 2
+
+    def _answer(self, batch: "list[_Waiting]", found: Sequence[Published | BaseException]) -> None:
+        if isinstance(found[0], EngineUnavailableError):
             self.refused_at = time.monotonic()
-        for place, (_, waiting) in enumerate(batch):
-            if waiting.done():
+        for each, answer in zip(batch, found, strict=True):
+            done, each.done = each.done, None
+            if done is None:  # was told that it takes too long
                 continue
-            if found is not None:
-                waiting.set_result(found[place])
-            else:
-                waiting.set_exception(error or TimeoutError())
+            try:
+                done(answer)
+            except Exception:  # noqa: BLE001 (the others shall hear)
+                _LOG.exception("an event's answer could not be given")
 
 
-_Batch = list[tuple[NewEvent, "asyncio.Future[Published]"]]
+class _Waiting:
+    """An event, and who is told about it; nobody any more once it was answered."""
+
+    __slots__ = ("done", "event")
+
+    def __init__(self, event: NewEvent, done: Done) -> None:
+        self.event = event
+        self.done: Done | None = done
 
 
 async def get_publisher(request: Request) -> Publisher:
@@ -176,38 +208,57 @@ async def record(
         EngineUnavailableError: the log does not answer or is full.
         TimeoutError: it takes too long.
     """
-    event, event_id, published = begin(body, key, publisher)
-    return finish(event, event_id, await published, services)
+    waiting: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+
+    def done(answer: Published | BaseException) -> None:
+        if waiting.done():  # who asked has gone
+            return
+        if isinstance(answer, BaseException):
+            waiting.set_exception(answer)
+        else:
+            waiting.set_result(answer)
+
+    act = begin(body, key, publisher, done)
+    return finish(act, await waiting, services)
 
 
-def begin(
-    body: InteractionIn, key: str | None, publisher: Publisher
-) -> "tuple[UserInteractionEvent, str, asyncio.Future[Published]]":
-    """Hand what a viewer did to the log: the event, its id, and where it will stand.
+def begin(said: Said, key: str | None, publisher: Publisher, done: Done) -> Interaction:
+    """Hand what a viewer did to the log; `done` is told where it stands, after this returns.
 
     Raises:
         InvalidRequestError: the key is no id, or another one than the body's.
     """
-    event_id = _chosen_id(body.event_id, key) or new_event_id()
-    event = body.to_event(datetime.now(UTC))
-    return event, event_id, publisher.publish(encode(event, event_id, body.fingerprint()))
+    act = Interaction(
+        _chosen_id(said.event_id, key) or new_event_id(),
+        said.user_id,
+        MovieId(said.movie_id or NO_MOVIE),
+        said.interaction_type,
+        said.timestamp or datetime.now(UTC),
+        said.rating,
+        said.target_event_id,
+    )
+    event = encode_interaction(act, said.session_id, said.request_id, fingerprint(said))
+    publisher.publish(event, done)
+    return act
 
 
-def finish(
-    event: UserInteractionEvent, event_id: str, done: Published, services: ApiServices
-) -> dict[str, Any]:
+def finish(act: Interaction, done: Published, services: ApiServices) -> dict[str, Any]:
     """Let this process know a stored event; the fields of `Accepted`."""
-    known = event.movie_id == NO_MOVIE or event.movie_id in services.catalogue
+    known = act.movie_id == NO_MOVIE or act.movie_id in services.catalogue
     outcome = "duplicate" if done.is_duplicate else "accepted"
     if not done.is_duplicate:
-        services.histories.apply(to_interaction(event, event_id), done.position)
-        if event.interaction_type is InteractionType.CLICK:
+        services.histories.apply(act, done.position)
+        if act.interaction_type is InteractionType.CLICK:
             metrics.CLICKS.inc()
         if not known:
             metrics.UNKNOWN_FILMS.inc()
-    metrics.TALLY.count((_OUTCOMES[outcome], 1.0))
-    position = str(done.position)
-    return {"event_id": event_id, "status": outcome, "position": position, "known_movie": known}
+    metrics.TALLY.count(_OUTCOMES[outcome])
+    return {
+        "event_id": act.event_id,
+        "status": outcome,
+        "position": str(done.position),
+        "known_movie": known,
+    }
 
 
 def is_one_id(given: str | None, key: str | None) -> bool:

@@ -16,6 +16,7 @@ from movie_mlops.api.schemas.predictions import (
 from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.domain.recommendations import RatingPrediction
 from movie_mlops.domain.versions import MOVIE_PREDICTOR, MOVIE_RECOMMENDER, Alias
+from movie_mlops.models.serving.predictor import MovieFacts
 from movie_mlops.models.serving.services import ApiServices
 
 router = APIRouter(tags=["predictions"])
@@ -25,7 +26,7 @@ _MODELS = {"rating": MOVIE_PREDICTOR, "recommendation": MOVIE_RECOMMENDER}
 @router.post("/predict/movie", response_model=PredictionOut)
 async def predict_movie(body: MovieIn, services: Services, request: Request) -> Response:
     """The rating that such a film would get, with its interval."""
-    return JsonBytes(rating_answer(services, body, request_id_of(request)))
+    return JsonBytes(rating_answer(services, body.to_facts(), request_id_of(request)))
 
 
 @router.post("/predict/batch", response_model=PredictionsOut)
@@ -64,11 +65,11 @@ async def get_model_info(
     return tagged(request, info.model_dump(mode="json"))
 
 
-def rating_answer(services: ApiServices, film: MovieIn, request_id: str) -> dict[str, Any]:
+def rating_answer(services: ApiServices, film: MovieFacts, request_id: str) -> dict[str, Any]:
     """The rating of one film as it is answered, noted as shown."""
-    facts, audience = film.to_facts(), services.audience
-    [found] = services.ratings.predict([facts])
-    audience.exposures.note(request_id, audience.trial.ratings_shown([found], facts))
+    audience = services.audience
+    found = services.ratings.predict_one(film)
+    audience.exposures.note(request_id, audience.trial.ratings_shown([found], film))
     return {**_rating(found), "request_id": request_id}
 
 

@@ -2,12 +2,16 @@
 
 from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from movie_mlops.models.serving.predictor import MovieFacts
 
-_Title = Annotated[str, Field(max_length=500)]
-_Genre = Annotated[str, Field(max_length=50)]
+_YEARS, _LONGEST_FILM, _MOST_VOTES = (1870, 2100), 10_000, 10**9
+_TITLE, _GENRE, _GENRES = 500, 50, 20  # characters, characters, number
+_Title = Annotated[str, Field(max_length=_TITLE)]
+_Genre = Annotated[str, Field(max_length=_GENRE)]
 
 
 class MovieIn(BaseModel):
@@ -17,26 +21,55 @@ class MovieIn(BaseModel):
 
     title: _Title | None = None
     original_title: _Title | None = Field(None, alias="originalTitle")
-    start_year: int | None = Field(alias="startYear", ge=1870, le=2100)
+    start_year: int | None = Field(alias="startYear", ge=_YEARS[0], le=_YEARS[1])
     runtime_minutes: float | None = Field(
-        alias="runtimeMinutes", gt=0, le=10_000, allow_inf_nan=False
+        alias="runtimeMinutes", gt=0, le=_LONGEST_FILM, allow_inf_nan=False
     )
-    num_votes: int | None = Field(alias="numVotes", ge=0, le=10**9)
-    genres: list[_Genre] = Field(default_factory=list, max_length=20)
+    num_votes: int | None = Field(alias="numVotes", ge=0, le=_MOST_VOTES)
+    genres: list[_Genre] = Field(default_factory=list, max_length=_GENRES)
     is_adult: bool = Field(False, validation_alias=AliasChoices("isAdult", "is_adult"))
 
     def to_facts(self) -> MovieFacts:
         """The film in the words of serving."""
-        title = self.title or ""
-        return MovieFacts(
-            title=title,
-            original_title=self.original_title or title,
-            start_year=self.start_year,
-            runtime_minutes=self.runtime_minutes,
-            num_votes=self.num_votes,
-            genres=tuple(self.genres),
-            is_adult=self.is_adult,
-        )
+        return _facts(self)
+
+
+class _PlainMovie(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """What most callers send: `MovieIn` in its own names, and every value of its own type."""
+
+    start_year: Annotated[int, Meta(ge=_YEARS[0], le=_YEARS[1])] | None
+    runtime_minutes: Annotated[float, Meta(gt=0, le=_LONGEST_FILM)] | None
+    num_votes: Annotated[int, Meta(ge=0, le=_MOST_VOTES)] | None
+    title: Annotated[str, Meta(max_length=_TITLE)] | None = None
+    original_title: Annotated[str, Meta(max_length=_TITLE)] | None = None
+    genres: Annotated[
+        tuple[Annotated[str, Meta(max_length=_GENRE)], ...], Meta(max_length=_GENRES)
+    ] = ()
+    is_adult: bool = False
+
+
+_decode = msgspec.json.Decoder(_PlainMovie).decode
+
+
+def plain_facts(body: bytes) -> MovieFacts | None:
+    """What `MovieIn` says of this body, at a quarter of the cost; None: ask `MovieIn` itself."""
+    try:
+        return _facts(_decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _facts(film: MovieIn | _PlainMovie) -> MovieFacts:
+    title = film.title or ""
+    return MovieFacts(
+        title=title,
+        original_title=film.original_title or title,
+        start_year=film.start_year,
+        runtime_minutes=film.runtime_minutes,
+        num_votes=film.num_votes,
+        genres=tuple(film.genres),
+        is_adult=film.is_adult,
+    )
 
 
 class MoviesIn(BaseModel):

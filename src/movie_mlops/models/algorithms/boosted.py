@@ -28,7 +28,6 @@ from movie_mlops.models.algorithms.rating_encoders import (
     GenreSets,
     People,
     TitleGrams,
-    TitleNeighbours,
     out_of_fold,
 )
 from movie_mlops.models.algorithms.rating_features import (
@@ -38,6 +37,7 @@ from movie_mlops.models.algorithms.rating_features import (
     film_row,
     films_of,
 )
+from movie_mlops.models.algorithms.title_neighbours import TitleNeighbours
 from movie_mlops.models.algorithms.trees import Trees
 
 FOLDS = 5
@@ -48,6 +48,9 @@ SMALLEST_ERROR = 0.2
 ENCODERS: tuple[type[Encoder], ...] = (TitleGrams, TitleNeighbours, GenreSets, People)
 ALL_COLUMNS = (*COLUMNS, *(column for encoder in ENCODERS for column in encoder.columns))
 _RANGED = [COLUMNS.index(name) for name in ("start_year", "runtime_minutes", "log_votes")]
+_OF_GENRES = frozenset(
+    at for at, name in enumerate(ALL_COLUMNS) if name.startswith("genre") or name == "first_genre"
+)
 Values = NDArray[np.float64]
 
 
@@ -169,7 +172,7 @@ class Boosted:
     def _set_trees(self, mean: Trees, error: Trees) -> None:
         self._mean, self._error = mean, error
         self._split = len(mean.roots)
-        self._tables = LeafTables(mean, error)
+        self._tables = LeafTables(mean, error, together=_OF_GENRES)
 
     def _set_range(self, bounds: Values) -> None:
         self._range = bounds

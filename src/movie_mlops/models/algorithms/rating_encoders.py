@@ -5,11 +5,9 @@ booster is trained on, the columns come from the other folds (`out_of_fold`): an
 seen a row's own rating would tell it.
 """
 
-import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -17,25 +15,20 @@ from numpy.typing import NDArray
 
 from movie_mlops.domain.errors import ArtifactCorruptError
 from movie_mlops.models.algorithms.base import Arrays, RatingRows
-from movie_mlops.models.algorithms.rating_features import (
+from movie_mlops.models.algorithms.rating_features import Film, films_of
+from movie_mlops.models.algorithms.title_grams import (
     TITLE_BUCKETS,
-    Film,
-    films_of,
+    TitleScores,
     fit_title_weights,
     title_matrix,
-    title_score,
 )
 
 TITLE_STRENGTH = 6.0  # of the ridge, in titles
 GENRE_SET_PRIOR = 20.0  # films of the mean rating that each set of genres starts with
 PERSON_PRIOR = 3.0  # the same for a director or an actor
 LEADING_ACTORS = 5
-MOST_COMMON = 300  # films; a word in more titles tells of no relation
-NEIGHBOURS = 10
-_NEIGHBOUR_PRIOR = 0.02
 _NOBODY = (0.0, 0.0, 0.0, 0.0, 0.0)
-_KEPT_TITLES = 4_096  # they come again: in a page's requests, and in every fold
-_WORD = re.compile(r"\w+")
+KEPT_TITLES = 4_096  # they come again: in a page's requests, and in every fold
 Values = NDArray[np.float64]
 
 
@@ -96,7 +89,8 @@ class TitleGrams:
 
     @cached_property
     def _of(self) -> Callable[[str], tuple[float]]:
-        return lru_cache(maxsize=_KEPT_TITLES)(lambda text: (title_score(text, self._weights),))
+        score = TitleScores(self._weights)
+        return lru_cache(maxsize=KEPT_TITLES)(lambda text: (score(text),))
 
     def arrays(self) -> Arrays:
         """See Encoder."""
@@ -106,101 +100,9 @@ class TitleGrams:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """See Encoder."""
         made = cls()
-        made._weights = _checked(arrays, "title_weights")
+        made._weights = checked_numbers(arrays, "title_weights")
         if len(made._weights) != TITLE_BUCKETS:
             message = "the artifact's title weights are of wrong shape"
-            raise ArtifactCorruptError(message)
-        return made
-
-
-class TitleNeighbours:
-    """Ratings of the films whose titles share most rare words: series, remakes, franchises.
-
-    Likeness is the cosine of words and pairs of words weighted by rarity (tf-idf); words that
-    stand in more than MOST_COMMON titles make no neighbours.
-    """
-
-    columns: ClassVar[tuple[str, ...]] = ("title_neighbours", "title_nearest", "title_likeness")
-
-    def fit(self, rows: RatingRows, centred: Values) -> Self:
-        """See Encoder."""
-        words = [_words(film.title_text) for film in films_of(rows)]
-        owners = np.repeat(np.arange(len(words)), [len(each) for each in words])
-        flat = np.concatenate(words) if words else np.empty(0, np.int64)
-        hashes, places, counts = np.unique(flat, return_inverse=True, return_counts=True)
-        # a title that is asked about counts as one more: its own words are never the rarest of all
-        rarity = np.log((len(words) + 1) / (counts + 1))
-        self._rarest = np.array([np.log(len(words) + 1)])
-        norms = np.sqrt(np.bincount(owners, rarity[places] ** 2, len(words)))
-        order = np.argsort(places, kind="stable")
-        order = order[counts[places[order]] <= MOST_COMMON]
-        sizes = np.where(counts <= MOST_COMMON, counts, 0)
-        self._hashes, self._rarity = hashes, rarity
-        self._ends = np.cumsum(sizes)
-        self._owners = owners[order].astype(np.int32)
-        self._norms = np.maximum(norms, 1e-9)
-        self._ratings = centred
-        return self
-
-    def row(self, film: Film) -> tuple[float, ...]:
-        """See Encoder."""
-        return self._of(film.title_text)
-
-    @cached_property
-    def _of(self) -> Callable[[str], tuple[float, ...]]:
-        return lru_cache(maxsize=_KEPT_TITLES)(self._look_up)
-
-    def _look_up(self, text: str) -> tuple[float, ...]:
-        words = _words(text)
-        if not len(words) or not len(self._hashes):
-            return (0.0, 0.0, 0.0)
-        place = np.minimum(self._hashes.searchsorted(words), len(self._hashes) - 1)
-        known = self._hashes[place] == words
-        if not known.any():
-            return (0.0, 0.0, 0.0)
-        rarity = np.where(known, self._rarity[place], self._rarest[0])
-        place, weights = place[known], rarity[known] ** 2
-        starts = np.where(place > 0, self._ends[place - 1], 0)
-        lists = [self._owners[a:b] for a, b in zip(starts, self._ends[place], strict=True)]
-        found = np.concatenate(lists) if lists else np.empty(0, np.int32)
-        if not len(found):
-            return (0.0, 0.0, 0.0)
-        films, of = np.unique(found, return_inverse=True)
-        shared = np.bincount(of, np.repeat(weights, [len(each) for each in lists]))
-        likeness = shared / (self._norms[films] * max(np.sqrt((rarity**2).sum()), 1e-9))
-        if len(films) > NEIGHBOURS:
-            nearest = np.argpartition(-likeness, NEIGHBOURS)[:NEIGHBOURS]
-            films, likeness = films[nearest], likeness[nearest]
-        weights = likeness**3
-        total = float(weights.sum())
-        mean = float(weights @ self._ratings[films]) / (total + _NEIGHBOUR_PRIOR)
-        return (mean, float(likeness.max()), total)
-
-    def arrays(self) -> Arrays:
-        """See Encoder."""
-        return {f"neighbours{name}": getattr(self, name) for name in self._names}
-
-    _names: ClassVar[tuple[str, ...]] = (
-        "_hashes", "_rarity", "_ends", "_owners", "_norms", "_ratings", "_rarest",
-    )  # fmt: skip
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """See Encoder."""
-        made = cls()
-        for name in cls._names:
-            setattr(made, name, _checked(arrays, f"neighbours{name}"))
-        films, words = len(made._norms), len(made._hashes)
-        sound = (
-            len(made._ratings) == films
-            and len(made._rarity) == len(made._ends) == words
-            and len(made._rarest) == 1
-            and (not words or int(made._ends[-1]) == len(made._owners))
-            and bool((np.diff(made._ends) >= 0).all())
-            and (not len(made._owners) or 0 <= made._owners.min() <= made._owners.max() < films)
-        )
-        if not sound:
-            message = "the artifact's title neighbours do not fit together"
             raise ArtifactCorruptError(message)
         return made
 
@@ -273,13 +175,6 @@ class People:
         return made
 
 
-def _words(text: str) -> NDArray[np.int64]:
-    """Hashes of the words and the pairs of neighbouring words, each once."""
-    words = _WORD.findall(text.casefold()[:200])
-    tokens = {*words, *(f"{a} {b}" for a, b in pairwise(words))}
-    return np.array(sorted(zlib.crc32(token.encode()) for token in tokens), np.int64)
-
-
 def _ids(names: Sequence[str]) -> list[int]:
     """Hashes of the leading names."""
     return [zlib.crc32(name.casefold().encode()) for name in names[:LEADING_ACTORS]]
@@ -306,14 +201,19 @@ def _as_arrays(name: str, means: Mapping[int, float]) -> Arrays:
 
 
 def _from_arrays(arrays: Mapping[str, NDArray[Any]], name: str) -> dict[int, float]:
-    keys, means = _checked(arrays, f"{name}_keys"), _checked(arrays, f"{name}_means")
+    keys, means = checked_numbers(arrays, f"{name}_keys"), checked_numbers(arrays, f"{name}_means")
     if keys.shape != means.shape:
         message = f"the artifact's {name} keys and means are of different length"
         raise ArtifactCorruptError(message)
     return dict(zip(keys.tolist(), means.tolist(), strict=True))
 
 
-def _checked(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+def checked_numbers(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    """The array of this name, shape [anything].
+
+    Raises:
+        ArtifactCorruptError: it is missing, of wrong shape, or not finite.
+    """
     found = arrays.get(name)
     if found is None or found.ndim != 1 or not np.isfinite(found).all():
         message = f"the artifact's {name} is missing, of wrong shape, or holds no numbers"

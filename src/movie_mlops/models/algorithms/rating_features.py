@@ -1,10 +1,9 @@
 """Features of a film for rating prediction, the same in training and in serving."""
 
 import re
-import zlib
 from collections.abc import Sequence
-from math import log1p, nan, sqrt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from math import log1p, nan
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +11,6 @@ from numpy.typing import NDArray
 from movie_mlops.domain.movies import GENRES
 from movie_mlops.models.algorithms.base import RatingRows
 
-if TYPE_CHECKING:
-    from scipy import sparse
-
-TITLE_BUCKETS = 1 << 17
-_GRAMS = (2, 3, 4, 5)
 _SEQUEL = re.compile(r"\b(?:[2-9]|II|III|IV|V|VI|Part|Chapter|Returns?)\b", re.IGNORECASE)
 _GENRE_PLACE = {name: place for place, name in enumerate(GENRES)}
 _GENRE_BIT = {name: 1 << place for name, place in _GENRE_PLACE.items()}
@@ -108,46 +102,7 @@ def _title_features(title: str) -> tuple[float, ...]:
         len(title),
         len(title.split()),
         sum(map(str.isdigit, title)),
-        len(title) - sum(map(str.isascii, title)),
+        0 if title.isascii() else len(title) - sum(map(str.isascii, title)),
         ":" in title,
         bool(_SEQUEL.search(title[1:])),
     )
-
-
-def _buckets(title: str) -> NDArray[np.int64]:
-    """Hashed character n-grams and words of a title."""
-    text = f" {title.casefold()[:200]} "
-    grams = {text[at : at + size] for size in _GRAMS for at in range(len(text) - size + 1)}
-    grams |= {f"word {word}" for word in text.split()}
-    hashes = (zlib.crc32(gram.encode()) % TITLE_BUCKETS for gram in sorted(grams))
-    return np.fromiter(hashes, np.int64)
-
-
-def title_matrix(titles: Sequence[str]) -> "sparse.csr_matrix":
-    """Rows of unit length over the hashed n-grams, shape [titles, TITLE_BUCKETS]."""
-    # scipy takes a second and 30 MB and is needed for training only
-    from scipy.sparse import csr_matrix  # noqa: PLC0415
-
-    found = [_buckets(title) for title in titles]
-    sizes = np.array([len(each) for each in found], np.int64)
-    indptr = np.concatenate([[0], np.cumsum(sizes)])
-    indices = np.concatenate(found) if found else np.empty(0, np.int64)
-    data = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes)
-    return csr_matrix((data, indices, indptr), shape=(len(found), TITLE_BUCKETS))
-
-
-def title_score(title: str, weights: NDArray[np.float32]) -> float:
-    """What the title alone says of the rating, about 0."""
-    buckets = _buckets(title)
-    return float(weights[buckets].sum()) / sqrt(max(len(buckets), 1))
-
-
-def fit_title_weights(
-    matrix: "sparse.csr_matrix", residuals: NDArray[np.float64], strength: float
-) -> NDArray[np.float32]:
-    """Ridge weights of the n-grams on residuals of mean 0, shape [TITLE_BUCKETS]."""
-    from scipy.sparse.linalg import lsqr  # noqa: PLC0415 (for training only, as above)
-
-    solution = lsqr(matrix, residuals, damp=np.sqrt(strength), iter_lim=60)[0]
-    weights: NDArray[np.float32] = solution.astype(np.float32)
-    return weights

@@ -151,7 +151,10 @@ class HistoriesFollower:
                     self._histories.advance(Position(*place, there - 1))
 
     def _read_on(self, wait_seconds: float = 0.0) -> int:
-        """Take the next events in; those that this process took itself are only ticked off."""
+        """Take the next events in; of those that this process took itself few are read at all."""
+        own = self._histories.pass_own()
+        self._log.skip(self.group, own)
+        self._uncommitted |= own
         records = self._log.poll(self.group, (USER_EVENTS,), _BATCH, wait_seconds)
         applied = []
         for record in records:

@@ -171,6 +171,22 @@ class Histories:
             for position in [each for each in self._ahead if self._is_behind(each)]:
                 del self._ahead[position]
 
+    def pass_own(self) -> dict[Place, int]:
+        """Note that what this process took itself was applied, as far as nothing else is between.
+
+        Returns:
+            Where that brought it: the offset behind the last such event, per partition.
+        """
+        passed: dict[Place, int] = {}
+        with self._lock:
+            for place in {position[:2] for position in self._ahead}:
+                start = end = self._reached.get(place, 0)
+                while self._ahead.pop(Position(*place, end), None) is not None:
+                    end += 1
+                if end > start:
+                    self._reached[place] = passed[Place(*place)] = end
+        return passed
+
     def has_applied(self, position: Position) -> bool:
         """Whether the event at this position is in here."""
         return self._is_behind(position) or position in self._ahead
@@ -198,7 +214,8 @@ class Histories:
 
     def _apply(self, interaction: Interaction) -> None:
         kind = interaction.interaction_type
-        if kind is not InteractionType.UNDO and not hides_film(kind):
+        is_undo = kind is InteractionType.UNDO
+        if not is_undo and not hides_film(kind):
             return
         user = self._users.get(interaction.user_id)
         if user is None:
@@ -206,7 +223,7 @@ class Histories:
             user.stamp = self._base_stamp
         bound = _ACTS_PER_FILM * self.length
         act: Act | None
-        if kind is InteractionType.UNDO:
+        if is_undo:
             act = user.undo(token_of(interaction.target_event_id or ""), bound)
             self._count(user, act, -1)
         else:

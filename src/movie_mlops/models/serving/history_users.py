@@ -50,8 +50,8 @@ class User:
         self.reached = 0  # the offset behind the last event that this process took itself
         self._base, self._span = base, base.span(user_id)
         tokens = base.acts[-1][self._span]
-        if not tokens.any():  # then each film stands there once: read from there when needed
-            return
+        if not np.count_nonzero(tokens):
+            return  # each film stands there once: it is read from there when needed
         acts = self._of_base()
         self._span = slice(0, 0)
         for act, token in zip(acts, tokens.tolist(), strict=True):

@@ -14,7 +14,7 @@ from movie_mlops.domain.recommendations import RatingPrediction
 from movie_mlops.domain.versions import MOVIE_PREDICTOR
 from movie_mlops.models.algorithms.base import RatingRegressor, RatingRows
 from movie_mlops.models.algorithms.rating_features import Film
-from movie_mlops.models.serving.model_loader import ModelLoader
+from movie_mlops.models.serving.model_loader import LoadedModel, ModelLoader
 from movie_mlops.monitoring import metrics
 
 _KEPT_RATINGS = 10_000
@@ -53,23 +53,42 @@ class RatingService:
         Raises:
             EngineUnavailableError: no rating model is loaded yet.
         """
+        loaded = self._champion()
+        sha256 = loaded.entry.card_sha256
+        found = [self._known.get((sha256, film)) for film in films]
+        missing = [place for place, one in enumerate(found) if one is None]
+        if missing:
+            made = self._make(loaded, [films[place] for place in missing])
+            for place, one in zip(missing, made, strict=True):
+                found[place] = one
+        metrics.TALLY.count((_counter(loaded.entry.version), float(len(films))))
+        return [one for one in found if one is not None]
+
+    def predict_one(self, film: MovieFacts) -> RatingPrediction:
+        """The same for one film."""
+        loaded = self._champion()
+        found = self._known.get((loaded.entry.card_sha256, film))
+        if found is None:
+            [found] = self._make(loaded, [film])
+        metrics.TALLY.count((_counter(loaded.entry.version), 1.0))
+        return found
+
+    def _champion(self) -> LoadedModel:
         loaded = self._loader.get(MOVIE_PREDICTOR)
         if loaded is None:
             message = "no rating model is served yet; run `movie-mlops run rating_training`"
             raise EngineUnavailableError(message, retry_after_seconds=10.0)
-        entry = loaded.entry
-        keys = [(entry.card_sha256, film) for film in films]
-        found = [self._known.get(key) for key in keys]
-        missing = [place for place, one in enumerate(found) if one is None]
-        if missing:
-            start = time.perf_counter()
-            made = _predictions(loaded.model, [films[place] for place in missing], entry.version)
-            metrics.TALLY.time((_SECONDS, time.perf_counter() - start))
-            for place, one in zip(missing, made, strict=True):
-                found[place] = self._known[keys[place]] = one
-            self._make_room()
-        metrics.TALLY.count((_counter(entry.version), float(len(films))))
-        return [one for one in found if one is not None]
+        return loaded
+
+    def _make(self, loaded: LoadedModel, films: Sequence[MovieFacts]) -> list[RatingPrediction]:
+        """Ask the model, and keep what it says."""
+        start = time.perf_counter()
+        made = _predictions(loaded.model, films, loaded.entry.version)
+        metrics.TALLY.time((_SECONDS, time.perf_counter() - start))
+        for film, one in zip(films, made, strict=True):
+            self._known[loaded.entry.card_sha256, film] = one
+        self._make_room()
+        return made
 
     def _make_room(self) -> None:
         while len(self._known) > _KEPT_RATINGS:
@@ -99,15 +118,13 @@ def _predictions(
 
 
 def _film(facts: MovieFacts) -> Film:
-    def number(value: float | None) -> float:
-        return nan if value is None else value
-
+    year, runtime, votes = facts.start_year, facts.runtime_minutes, facts.num_votes
     return Film(
         facts.title,
         facts.original_title,
-        number(facts.start_year),
-        number(facts.runtime_minutes),
-        number(facts.num_votes),
+        nan if year is None else year,
+        nan if runtime is None else runtime,
+        nan if votes is None else votes,
         facts.genres,
         facts.is_adult,
     )

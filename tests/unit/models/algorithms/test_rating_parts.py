@@ -1,5 +1,7 @@
 """What the rating champion is made of: bit tables, the libraries' trees, encoders."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,10 +15,11 @@ from movie_mlops.models.algorithms.leaf_tables import LeafTables
 from movie_mlops.models.algorithms.rating_encoders import (
     GenreSets,
     People,
-    TitleNeighbours,
     out_of_fold,
 )
 from movie_mlops.models.algorithms.rating_features import films_of
+from movie_mlops.models.algorithms.title_grams import TITLE_BUCKETS, TitleScores, title_matrix
+from movie_mlops.models.algorithms.title_neighbours import TitleNeighbours
 from movie_mlops.models.algorithms.trees import Trees
 
 
@@ -106,6 +109,30 @@ def rows_of(titles: list[str], **columns: list[list[str]]) -> RatingRows:
     return RatingRows(
         titles, titles, numbers, numbers, numbers, genres, np.zeros(count, bool), **columns
     )
+
+
+@pytest.mark.parametrize("together", [(), (1,), (0, 3, 4), range(6)])
+def test_columns_that_come_together_change_nothing(together: Sequence[int]) -> None:
+    features, target = data(seed=7)
+    trees = boost(Recipe("histogram"), features, target, 6, seed=7).trees
+    tables = LeafTables(trees, together=together)
+    for _ in range(2):  # anew, then kept
+        for row in features[:60]:
+            assert np.array_equal(tables.row(row.tolist()), trees.values(row[None])[0])
+
+
+@given(
+    st.lists(st.text(max_size=12) | st.sampled_from(["the film", " ", "ab  cd", "\t", "한국 영화"]))
+)
+def test_a_title_scores_as_its_row_of_the_matrix(parts: list[str]) -> None:
+    title = "".join(parts)
+    expected = (title_matrix([title]) @ WEIGHTS.astype(np.float64))[0]
+    assert SCORES(title) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert SCORES(title) == TitleScores(WEIGHTS)(title)  # whatever is kept
+
+
+WEIGHTS = np.random.default_rng(0).normal(size=TITLE_BUCKETS).astype(np.float32)
+SCORES = TitleScores(WEIGHTS)
 
 
 def test_a_sequel_finds_its_series_by_title() -> None:

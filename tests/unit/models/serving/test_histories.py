@@ -135,6 +135,23 @@ def test_own_events_outlive_new_histories_until_the_log_is_read_as_far() -> None
     assert films(histories) == []  # by now the log gives it to whoever reads it again
 
 
+def test_own_events_are_passed_as_far_as_nobody_elses_is_between() -> None:
+    histories = Histories(10)
+    places = [Position("user-events", part, offset) for part, offset in [(0, 1), (0, 0), (1, 1)]]
+    places += [Position("user-events", 0, 3)]
+    for number, place in enumerate(places):
+        histories.apply(act(number + 1), place)
+    assert histories.pass_own() == {Place("user-events", 0): 2}
+    assert histories.reached == {Place("user-events", 0): 2}
+    assert all(histories.has_applied(each) for each in places)
+    assert not histories.has_applied(Position("user-events", 0, 2))
+    histories.advance(Position("user-events", 0, 2))  # somebody else's, read from the log
+    assert histories.pass_own() == {Place("user-events", 0): 4}
+    histories.advance(Position("user-events", 1, 0))
+    assert histories.pass_own() == {Place("user-events", 1): 2}
+    assert histories.pass_own() == {}
+
+
 def test_nobody_undoes_what_another_did() -> None:
     histories = Histories(LENGTH)
     histories.apply(act(1, 7, user="victim"))

@@ -1,0 +1,135 @@
+"""Ratings of the films whose titles share most rare words."""
+
+import re
+import zlib
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from math import sqrt
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from movie_mlops.domain.errors import ArtifactCorruptError
+from movie_mlops.models.algorithms.base import Arrays, RatingRows
+from movie_mlops.models.algorithms.rating_encoders import KEPT_TITLES, Values, checked_numbers
+from movie_mlops.models.algorithms.rating_features import Film, films_of
+
+MOST_COMMON = 300  # films; a word in more titles tells of no relation
+NEIGHBOURS = 10
+_PRIOR = 0.02
+_LONGEST_TITLE = 200  # characters
+_WORD = re.compile(r"\w+")
+_NONE = (0.0, 0.0, 0.0)
+
+
+class TitleNeighbours:
+    """Ratings of the films whose titles share most rare words: series, remakes, franchises.
+
+    Likeness is the cosine of words and pairs of words weighted by rarity (tf-idf); words that
+    stand in more than MOST_COMMON titles make no neighbours.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("title_neighbours", "title_nearest", "title_likeness")
+
+    def fit(self, rows: RatingRows, centred: Values) -> Self:
+        """See Encoder."""
+        words = [np.array(_words(film.title_text), np.int64) for film in films_of(rows)]
+        owners = np.repeat(np.arange(len(words)), [len(each) for each in words])
+        flat = np.concatenate(words) if words else np.empty(0, np.int64)
+        hashes, places, counts = np.unique(flat, return_inverse=True, return_counts=True)
+        # a title that is asked about counts as one more: its own words are never the rarest of all
+        rarity = np.log((len(words) + 1) / (counts + 1))
+        self._rarest = np.array([np.log(len(words) + 1)])
+        norms = np.sqrt(np.bincount(owners, rarity[places] ** 2, len(words)))
+        order = np.argsort(places, kind="stable")
+        order = order[counts[places[order]] <= MOST_COMMON]
+        sizes = np.where(counts <= MOST_COMMON, counts, 0)
+        self._hashes, self._rarity = hashes, rarity
+        self._ends = np.cumsum(sizes)
+        self._owners = owners[order].astype(np.int32)
+        self._norms = np.maximum(norms, 1e-9)
+        self._ratings = centred
+        return self
+
+    def row(self, film: Film) -> tuple[float, ...]:
+        """See Encoder."""
+        return self._of(film.title_text)
+
+    @cached_property
+    def _of(self) -> Callable[[str], tuple[float, ...]]:
+        # one number at a time is slow of an array
+        self._views: Any = (self._hashes.data, self._rarity.data, self._ends.data)
+        return lru_cache(maxsize=KEPT_TITLES)(self._look_up)
+
+    def _look_up(self, text: str) -> tuple[float, ...]:
+        lists, weights, norm = self._in_common(_words(text))
+        if not lists:
+            return _NONE
+        sizes = [len(each) for each in lists]
+        found = np.concatenate(lists)
+        films = np.sort(found)
+        films = films[np.concatenate([[True], films[1:] != films[:-1]])]
+        shared: Any = np.bincount(films.searchsorted(found), np.repeat(weights, sizes))
+        likeness = shared / (self._norms.take(films) * norm)
+        if len(films) > NEIGHBOURS:
+            nearest = (-likeness).argpartition(NEIGHBOURS)[:NEIGHBOURS]
+            films, likeness = films.take(nearest), likeness.take(nearest)
+        cubes = likeness**3
+        total = float(np.add.reduce(cubes))
+        mean = float(cubes.dot(self._ratings.take(films))) / (total + _PRIOR)
+        return (mean, float(np.maximum.reduce(likeness)), total)
+
+    def _in_common(self, words: list[int]) -> tuple[list[NDArray[np.int32]], list[float], float]:
+        """The films and the weight of each word that has some, and the length of the title."""
+        hashes, rarity, ends = self._views
+        lists, weights, squares, rarest = [], [], [], float(self._rarest[0])
+        for word in words:
+            place = bisect_left(hashes, word)
+            if place == len(hashes) or hashes[place] != word:
+                squares.append(rarest * rarest)
+                continue
+            squares.append(rarity[place] * rarity[place])
+            start, end = ends[place - 1] if place else 0, ends[place]
+            if start < end:
+                lists.append(self._owners[start:end])
+                weights.append(squares[-1])
+        # summed only where it is wanted, and as NumPy does: films that tie are many
+        return lists, weights, max(sqrt(np.add.reduce(squares)), 1e-9) if lists else 0.0
+
+    def arrays(self) -> Arrays:
+        """See Encoder."""
+        return {f"neighbours{name}": getattr(self, name) for name in self._names}
+
+    _names: ClassVar[tuple[str, ...]] = (
+        "_hashes", "_rarity", "_ends", "_owners", "_norms", "_ratings", "_rarest",
+    )  # fmt: skip
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """See Encoder."""
+        made = cls()
+        for name in cls._names:
+            setattr(made, name, checked_numbers(arrays, f"neighbours{name}"))
+        films, words = len(made._norms), len(made._hashes)
+        sound = (
+            len(made._ratings) == films
+            and len(made._rarity) == len(made._ends) == words
+            and len(made._rarest) == 1
+            and (not words or int(made._ends[-1]) == len(made._owners))
+            and bool((np.diff(made._ends) >= 0).all())
+            and (not len(made._owners) or 0 <= made._owners.min() <= made._owners.max() < films)
+        )
+        if not sound:
+            message = "the artifact's title neighbours do not fit together"
+            raise ArtifactCorruptError(message)
+        return made
+
+
+def _words(text: str) -> list[int]:
+    """Hashes of the words and the pairs of neighbouring words in order, each once."""
+    words = _WORD.findall(text.casefold()[:_LONGEST_TITLE])
+    tokens = {*words, *[f"{a} {b}" for a, b in pairwise(words)]}
+    return sorted([zlib.crc32(token.encode()) for token in tokens])
