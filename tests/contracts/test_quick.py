@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 import uvicorn
 from tests.houses import api_services, furnish, serve_ratings
-from uvicorn.server import HANDLED_SIGNALS
 
 from movie_mlops.api.hot import EVENTS, LISTS, RATING
 from movie_mlops.api.main import App, create_app
@@ -93,12 +91,9 @@ async def _talk(address: tuple[str, int], parts: tuple[bytes, ...]) -> bytes:
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    found = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
     made = Door(tmp_path_factory.mktemp("home"))
     yield made
     made.close()
-    for number, handler in found.items():  # a server that starts in one run and ends in another
-        signal.signal(number, handler)  # puts back the first run's
 
 
 LAST = get(f"{LISTS}?user_id=5&k=2", "Connection: close")
