@@ -111,10 +111,10 @@ class Load:
         self._log = open_event_log(url, home, 0)
         self.acknowledged: dict[str, str] = {}
         self.handled: list[Record] = []
-        self._stop = threading.Event()
+        self._stop, self._all_said = threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=self._publish, args=(each,)) for each in range(4)]
-        self._threads.append(threading.Thread(target=self._read))
-        for thread in self._threads:
+        self._reader = threading.Thread(target=self._read)
+        for thread in (*self._threads, self._reader):
             thread.start()
 
     def wait_for(self, count: int) -> None:
@@ -128,6 +128,9 @@ class Load:
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive()
+        self._all_said.set()
+        self._reader.join(60)
+        assert not self._reader.is_alive()
         self._log.close()
 
     def _publish(self, thread: int) -> None:
@@ -145,7 +148,7 @@ class Load:
     def _read(self) -> None:
         reader = open_event_log(self._url, self._home, 0)
         seen: set[str] = set()
-        while not self._stop.is_set() or not self.acknowledged.keys() <= seen:
+        while not self._all_said.is_set() or not self.acknowledged.keys() <= seen:
             try:
                 records = reader.poll("worker", [USER_EVENTS], 500, 0.2)
                 self.handled += records
