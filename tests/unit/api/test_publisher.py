@@ -1,8 +1,10 @@
 """The way of one process into the log: everybody is told once, and batches follow the disk."""
 
 import asyncio
+import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,30 @@ def test_who_waits_too_long_is_told_so_once(log: SqliteEventLog, tmp_path: Path)
     assert isinstance(late, TimeoutError)
     assert stored.is_duplicate
     assert not following.is_duplicate
+
+
+class OnceOpen(SqliteEventLog):
+    """A log that takes one batch and is closed when the next comes."""
+
+    is_used = False
+
+    def publish_future(self, topic: str, events: Sequence[NewEvent]) -> Future[list[Published]]:
+        """As the log's own, the first time."""
+        if self.is_used:
+            self.close()
+        self.is_used = True
+        return super().publish_future(topic, events)
+
+
+def test_who_comes_while_a_conflict_is_sorted_out_hears_of_the_closed_log(tmp_path: Path) -> None:
+    log = OnceOpen(tmp_path / "events.db", TOPICS, 1_000_000_000)
+    with contextlib.closing(log):
+        events = [event("a"), event("a", b"[]"), event("b")]
+        publisher = Publisher(log, 10)
+        publisher._expected = 2  # the third waits for the batch of the two before
+
+        found = asyncio.run(answers(publisher, events))
+    assert [type(each) for each in found] == [EngineUnavailableError] * 3
 
 
 def test_a_log_that_is_closed_is_heard_of(log: SqliteEventLog) -> None:

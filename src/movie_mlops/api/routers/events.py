@@ -121,6 +121,7 @@ class Publisher:
         if isinstance(error, EventConflictError) and len(batch) > 1:
             for one in batch:  # nothing was stored: each is judged alone
                 self._send([one])
+            self._consider()  # those who came meanwhile, should the log be closed by now
             return
         self._expect(len(batch), asyncio.get_running_loop().time() - start)
         self._consider()  # the disk first: it works while those who waited are told
