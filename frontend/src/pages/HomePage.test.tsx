@@ -33,7 +33,7 @@ describe('the page', () => {
     const { api } = house(() => listOf([1, 2]));
     render(<HomePage api={api} />);
     await screen.findByRole('heading', { name: 'Picked for Ada' });
-    expect(document.title).toBe('Picked for Ada');
+    await waitFor(() => expect(document.title).toBe('Picked for Ada'));
     expect(await screen.findByText('Film 1')).toBeTruthy();
     expect(await screen.findByText(/^personal · sequence_linear v1 · snapshot s1/)).toBeTruthy();
     expect(await screen.findByText(/Invented films, simulated people/)).toBeTruthy();
