@@ -165,6 +165,15 @@ def running(settings: Settings, page: Path | None = None) -> Iterator[str]:
         yield url
 
 
+def built_page(folder: Path) -> Path:
+    """The folder, with the least that a built page is made of."""
+    (folder / "index.html").write_text("<!doctype html><title>page</title>")
+    (folder / "favicon.svg").write_text("<svg/>")
+    (folder / "assets").mkdir()
+    (folder / "assets" / "app.js").write_text("1")
+    return folder
+
+
 @contextmanager
 def answering(app: Any, **how: Any) -> Iterator[str]:
     """A real server of an application on a free port of loopback; yields its address."""

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from tests.houses import FILMS, furnish, running, serve, serve_ratings
+from tests.houses import FILMS, built_page, furnish, running, serve, serve_ratings
 
 from movie_mlops.api.schemas.events import Accepted
 from movie_mlops.api.schemas.movies import MovieOut, MoviePage, SimilarMovies
@@ -39,11 +39,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def api(house: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    page = tmp_path_factory.mktemp("dist")
-    (page / "index.html").write_text("<!doctype html><title>page</title>")
-    (page / "favicon.svg").write_text("<svg/>")
-    (page / "assets").mkdir()
-    (page / "assets" / "app.js").write_text("1")
+    page = built_page(tmp_path_factory.mktemp("dist"))
     with running(house, page) as url, httpx.Client(base_url=url) as client:
         yield client
 

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
-from tests.houses import FILMS, answering, furnish, running
+from tests.houses import FILMS, answering, built_page, furnish, running
 
 from movie_mlops.api.main import App, create_app
 from movie_mlops.api.middleware import Journal, Observer, Traffic
@@ -69,11 +69,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def api(house: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    page = tmp_path_factory.mktemp("dist")
-    (page / "index.html").write_text("<!doctype html><title>page</title>")
-    (page / "favicon.svg").write_text("<svg/>")
-    (page / "assets").mkdir()
-    (page / "assets" / "app.js").write_text("1")
+    page = built_page(tmp_path_factory.mktemp("dist"))
     with running(house, page) as url, httpx.Client(base_url=url, timeout=20) as client:
         yield client
 

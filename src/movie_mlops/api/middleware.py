@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from movie_mlops.api.errors import RequestRefusedError, problem, problem_of
+from movie_mlops.api.schemas.ids import REQUEST_ID
 from movie_mlops.domain.errors import MovieMlopsError
 from movie_mlops.domain.requests import new_request_id
 from movie_mlops.monitoring.logs import AccessLog
@@ -17,7 +18,7 @@ from movie_mlops.monitoring.metrics import SHED, UNMATCHED, RequestMeter
 from movie_mlops.settings import Settings
 
 _LOG = logging.getLogger(__name__)
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(REQUEST_ID.encode())
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WITHOUT_TEMPLATE = frozenset({"/openapi.json"})  # FastAPI's own routes
 _ALWAYS_ANSWERED = frozenset({"/health", "/metrics", "/v2/health/live", "/v2/health/ready"})

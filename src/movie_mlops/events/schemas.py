@@ -247,7 +247,7 @@ _write = msgspec.json.Encoder().encode
 def encode_interaction(
     act: Interaction, session_id: str | None, request_id: str | None, fingerprint: bytes
 ) -> NewEvent:
-    """What `encode` makes of the same event, byte for byte, at a quarter of the cost.
+    """What `encode` makes of the same event, byte for byte, and faster.
 
     The values were checked before, by rules at least as strict; `timestamp` is UTC.
     """

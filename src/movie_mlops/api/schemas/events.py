@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal, Protocol, Self
 import msgspec
 from pydantic import BaseModel, Field, model_validator
 
-from movie_mlops.api.schemas.ids import EventIdIn, MovieIdIn, RequestIdIn, ShortText, UserIdIn
+from movie_mlops.api.schemas.ids import (
+    MAX_ID,
+    MAX_TEXT,
+    REQUEST_ID,
+    EventIdIn,
+    MovieIdIn,
+    RequestIdIn,
+    ShortText,
+    UserIdIn,
+)
 from movie_mlops.domain.interactions import (
     MAX_RATING,
     MIN_RATING,
@@ -20,8 +29,7 @@ from movie_mlops.domain.movies import MAX_MOVIE_ID, parse_movie_id
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 LATEST = timedelta(days=1)
 NO_MOVIE = 0
-_MAX_TEXT, _MAX_ID = 128, 64
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(REQUEST_ID)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -101,7 +109,7 @@ _read = msgspec.json.Decoder(PlainInteraction).decode
 
 
 def read_plain(body: bytes, *, is_feedback: bool) -> PlainInteraction | None:
-    """What the schema makes of a body, a few times faster; None where only the schema can tell.
+    """What the schema makes of a body, faster; None where only the schema can tell.
 
     Never anything that the schema would refuse: every check of it is here, and what is rare
     (times, undo, numbers as text, unknown fields) is left to it.
@@ -139,9 +147,9 @@ def _are_plain(said: PlainInteraction) -> bool:
     request_id = said.request_id
     return (
         (request_id is None or _REQUEST_ID.fullmatch(request_id) is not None)
-        and _is_short(said.session_id, _MAX_TEXT)
-        and _is_short(said.event_id, _MAX_ID)
-        and _is_short(said.target_event_id, _MAX_ID)
+        and _is_short(said.session_id, MAX_TEXT)
+        and _is_short(said.event_id, MAX_ID)
+        and _is_short(said.target_event_id, MAX_ID)
     )
 
 

@@ -50,10 +50,12 @@ def films_of(text: str) -> frozenset[MovieId]:
 
 
 MOST_FILMS = 100
+MAX_ID, MAX_TEXT = 64, 128  # characters
+REQUEST_ID = r"[A-Za-z0-9._-]{1,64}"
 UserIdIn = Annotated[str, BeforeValidator(_user), _schema("user_3")]
 MovieIdIn = Annotated[int, BeforeValidator(_movie), _schema("movie_42")]
-EventIdIn = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
+EventIdIn = Annotated[str, Field(min_length=1, max_length=MAX_ID), AfterValidator(_printable)]
 RequestIdIn = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", examples=["019aa5a2b3c41f0e9d8c7b6a59483726"])
+    str, Field(pattern=f"^{REQUEST_ID}$", examples=["019aa5a2b3c41f0e9d8c7b6a59483726"])
 ]
-ShortText = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+ShortText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), AfterValidator(_printable)]

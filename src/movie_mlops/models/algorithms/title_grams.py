@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 TITLE_BUCKETS = 1 << 17
 _SIZES = (2, 3, 4, 5)
-_LONGEST_TITLE = 200  # characters; what stands behind them says nothing
+LONGEST_TITLE = 200  # characters; what stands behind them says nothing
 _KEPT_WORDS = 4_096  # they come again in other titles; 2 KB each
 _LONGEST_KEPT = 12
 _Weights = dict[bytes, float]
 
 
 def _text(title: str) -> str:
-    return f" {title.casefold()[:_LONGEST_TITLE]} "
+    return f" {title.casefold()[:LONGEST_TITLE]} "
 
 
 def _grams(text: str) -> list[bytes]:

@@ -16,11 +16,11 @@ from movie_mlops.domain.errors import ArtifactCorruptError
 from movie_mlops.models.algorithms.base import Arrays, RatingRows
 from movie_mlops.models.algorithms.rating_encoders import KEPT_TITLES, Values, checked_numbers
 from movie_mlops.models.algorithms.rating_features import Film, films_of
+from movie_mlops.models.algorithms.title_grams import LONGEST_TITLE
 
 MOST_COMMON = 300  # films; a word in more titles tells of no relation
 NEIGHBOURS = 10
 _PRIOR = 0.02
-_LONGEST_TITLE = 200  # characters
 _WORD = re.compile(r"\w+")
 _NONE = (0.0, 0.0, 0.0)
 
@@ -130,6 +130,6 @@ class TitleNeighbours:
 
 def _words(text: str) -> list[int]:
     """Hashes of the words and the pairs of neighbouring words in order, each once."""
-    words = _WORD.findall(text.casefold()[:_LONGEST_TITLE])
+    words = _WORD.findall(text.casefold()[:LONGEST_TITLE])
     tokens = {*words, *[f"{a} {b}" for a, b in pairwise(words)]}
     return sorted([zlib.crc32(token.encode()) for token in tokens])
