@@ -1,18 +1,22 @@
 """What is answered while it is read is what uvicorn's own way answers, byte for byte."""
 
 import asyncio
+import contextlib
 import re
 import socket
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import httptools
 import pytest
 import uvicorn
 from tests.houses import api_services, furnish, serve_ratings
 
 from movie_mlops.api.hot import EVENTS, LISTS, RATING
 from movie_mlops.api.main import App, create_app
+from movie_mlops.api.quick import Heads
 from movie_mlops.api.server import Protocol, config_of
 from movie_mlops.settings import Settings
 
@@ -170,3 +174,109 @@ def test_whoever_leaves_before_the_answer_is_still_heard(door: Door) -> None:
     door.runner.run(asyncio.wait_for(leave(), 10))
     assert door.app.state.traffic.in_flight == 0
     assert door.ask(LAST)[0].startswith(b"HTTP/1.1 200")
+
+
+def test_headers_that_came_before_are_not_parsed_again(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+    begin = Protocol.on_message_begin
+
+    def noted(protocol: Protocol) -> None:
+        parsed.append(b"one")
+        begin(protocol)
+
+    parts = [get(f"{LISTS}?user_id={user}&k=3", "X-Program: mine") for user in "345"]
+    parts += [post(RATING, FILM, "X-Program: mine"), post(RATING, FILM, "X-Program: mine"), LAST]
+    monkeypatch.setattr(Protocol, "on_message_begin", noted)
+    ours, plain = door.ask(*parts)
+    assert ours == plain
+    assert len(parsed) == 3  # the first list, the first rating, the last one, which closes
+
+
+def test_a_connection_is_kept_while_it_is_used_and_closed_when_it_is_silent(door: Door) -> None:
+    server, address, _ = door.servers[0]
+
+    async def talk() -> tuple[int, float]:
+        reader, writer = await asyncio.open_connection(*address)
+        answered = 0
+        for _ in range(6):
+            writer.write(LIST)
+            answered += (await asyncio.wait_for(reader.read(100_000), 5)).count(b"HTTP/1.1 200")
+            await asyncio.sleep(0.1)
+        begun = asyncio.get_running_loop().time()
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+        return answered, asyncio.get_running_loop().time() - begun
+
+    before, server.config.timeout_keep_alive = server.config.timeout_keep_alive, 0.3  # type: ignore[assignment]
+    try:
+        answered, silent = door.runner.run(talk())
+    finally:
+        server.config.timeout_keep_alive = before
+    assert answered == 6  # longer than the time of silence that is allowed
+    assert 0.1 < silent < 5
+
+
+class Parsed:
+    """What httptools reads from bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.url, self.headers, self.body, self.ends = b"", {}, b"", 0  # type: ignore[var-annotated]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(data)
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.lower()] = value
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.ends += 1
+
+
+TARGETS = (RATING, LISTS, f"{LISTS}?user_id=7&k=3", f"{LISTS}?a=%20", f"{LISTS}#x", "/ HTTP/1.1")
+BLOCKS = (
+    b"\r\nContent-Length: 2\r\n\r\n",
+    b"\r\nContent-Length: 0\r\n\r\n",
+    b"\r\n\r\n",
+    b"\r\nContent-Length: 2\r\nX: a\nContent-Length: 4\r\n\r\n",
+    b"\r\nContent-Length: 2\n\nab\r\n\r\n",
+    b"\nContent-Length: 2\r\n\r\n",
+    b"\r\n folded\r\n\r\n",
+    b"\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n",
+)
+
+
+BODIES = (b"", b"{}", b"{}{}", b"\r\n")
+METHODS = ("POST", "GET", "HEAD", "get", "GET\t")
+VERSIONS = ("1.1", "1.0", "1.1 ", "1.1\nX: HTTP/1.1")
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_what_is_known_means_what_the_parser_reads(block: bytes) -> None:
+    known: list[str] = []
+    for first, body, method, target, version in product(BODIES, BODIES, METHODS, TARGETS, VERSIONS):
+        heads = Heads()
+        before = f"POST {RATING} HTTP/1.1\r\nHost: localhost".encode() + block + first
+        with contextlib.suppress(httptools.HttpParserError):
+            parsed = Parsed(before)
+            if parsed.ends == 1:
+                heads.learn(before, parsed.headers, parsed.body)
+        asked = f"{method} {target} HTTP/{version}\r\nHost: localhost".encode() + block + body
+        read = heads.read(asked)
+        if read is None:
+            continue
+        known.append(f"{method} {target}")
+        parsed = Parsed(asked)
+        path, _, query = parsed.url.partition(b"?")
+        assert parsed.ends == 1
+        assert read == (
+            parsed.parser.get_method().decode(), path.decode(), query, parsed.headers, parsed.body
+        )  # fmt: skip
+    plain = [f"{method} {target}" for method in METHODS[:2] for target in TARGETS[:3]]
+    assert set(known) == (set(plain) if block in BLOCKS[:3] else set())

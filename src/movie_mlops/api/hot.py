@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from pydantic import BaseModel
@@ -20,7 +20,7 @@ from movie_mlops.api.errors import RequestRefusedError
 from movie_mlops.api.gate import MAX_DEPTH, check_host, hosts_of, takes_json
 from movie_mlops.api.hot_lists import ReadyLists
 from movie_mlops.api.middleware import Journal, Traffic, answer_of, is_request_id
-from movie_mlops.api.quick import RawHeaders, Reply
+from movie_mlops.api.quick import Asked, Headers, Heads, Reply, lines_of
 from movie_mlops.api.routers.events import Publisher, begin, finish, is_one_id
 from movie_mlops.api.routers.predictions import rating_answer
 from movie_mlops.api.schemas.events import FeedbackIn, InteractionIn, Said, read_plain
@@ -40,22 +40,11 @@ _FOR_THE_TWIN = frozenset(
     {b"authorization", b"content-encoding", b"expect", b"x-api-key", b"x-deadline-ms"}
 )
 _JSON = re.compile(rb"application/json(?:; ?charset=utf-8)?", re.IGNORECASE)
-_JSON_TYPE = (b"content-type", b"application/json")
-_AS_JSON = [_JSON_TYPE]
+_AS_JSON = b"content-type: application/json\r\n"
 _MOST_HOSTS = 100  # and Accept headers, that are known to be good
 _encode = msgspec.json.Encoder().encode
 
 Body = TypeVar("Body", bound=BaseModel)
-Headers = dict[bytes, bytes]
-
-
-class Asked(NamedTuple):
-    """A request whose headers are plain; `start` is of the performance counter."""
-
-    scope: Scope
-    headers: Headers
-    body: bytes
-    start: float
 
 
 class HotRoutes:
@@ -88,21 +77,22 @@ class HotRoutes:
             }
         )
         self.paths = frozenset(path.encode() for _, path in self._routes)
+        self.heads = Heads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
         """Answer the request and return None, or return what the twin shall receive from."""
-        if (scope["method"], scope["path"]) not in self._routes:
+        method, path = scope["method"], scope["path"]
+        headers = self.plain_headers(scope) if (method, path) in self._routes else None
+        if headers is None:  # the twin may not want to hear the body
             return receive
         body = b""
-        if scope["method"] == "POST":
-            if self._plain_headers(scope) is None:  # the twin may not want to hear the body
-                return receive
+        if method == "POST":
             message = await receive()
             receive = _again(message, receive)
             if message["type"] != "http.request" or message.get("more_body"):
                 return receive
             body = message["body"]
-        answered: asyncio.Future[tuple[int, RawHeaders, bytes]] = (
+        answered: asyncio.Future[tuple[int, bytes, bytes]] = (
             asyncio.get_running_loop().create_future()
         )
 
@@ -110,26 +100,26 @@ class HotRoutes:
             if not answered.done():
                 answered.set_result(answer)
 
-        if not self.take(scope, body, reply):
+        client, start = scope["client"][0] if scope["client"] else "", time.perf_counter()
+        asked = Asked(path, scope["query_string"], headers, body, client, start)
+        if not self.take(method, asked, reply):
             return receive
-        status, headers, body = await answered
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        status, lines, body = await answered
+        pairs = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
+        await send({"type": "http.response.start", "status": status, "headers": pairs})
         await send({"type": "http.response.body", "body": body})
         return None
 
-    def take(self, scope: Scope, body: bytes, reply: Reply) -> bool:
+    def take(self, method: str, asked: Asked, reply: Reply) -> bool:
         """See Quick; False: the twin has to."""
-        route = self._routes.get((scope["method"], scope["path"]))
-        if route is None:
-            return False
-        start, headers = time.perf_counter(), self._plain_headers(scope)
-        return headers is not None and route(Asked(scope, headers, body, start), reply)
+        route = self._routes.get((method, asked.path))
+        return route is not None and route(asked, reply)
 
     def _list(self, asked: Asked, reply: Reply) -> bool:
-        scope, headers = asked.scope, asked.headers
+        headers = asked.headers
         if not self._has_reached(headers.get(b"x-position")):
             return False
-        wanted = self._lists.asked(scope["query_string"], headers.get(b"accept-language", b""))
+        wanted = self._lists.asked(asked.query, headers.get(b"accept-language", b""))
         if wanted is None:
             return False
         try:
@@ -138,7 +128,7 @@ class HotRoutes:
             return False
         request_id = _request_id(headers)
         body = b"%b%b%b" % (answer.head, request_id.encode(), answer.tail)
-        reply(200, self._headers(body, request_id), body)
+        reply(200, self._lines(body, request_id), body)
         self._note_shown(request_id, answer.shown)
         if self._audience.shadow.share:
             self._audience.shadow.consider(request_id, answer.shown, wanted.k)
@@ -156,12 +146,12 @@ class HotRoutes:
             body = _encode(rating_answer(self._services, film, request_id))
         except Exception:  # noqa: BLE001 (the twin fails the same way and says so)
             return False
-        reply(200, self._headers(body, request_id), body)
+        reply(200, self._lines(body, request_id), body)
         self._journal.note("POST", RATING, 200, asked.start, request_id)
         return True
 
     def _event(self, asked: Asked, reply: Reply) -> bool:
-        scope, path = asked.scope, asked.scope["path"]
+        path = asked.path
         if self._traffic.in_flight >= self._traffic.most:
             return False
         body = self._said(asked)
@@ -169,14 +159,14 @@ class HotRoutes:
         name = key.decode("latin-1") if key is not None else None
         if body is None or not is_one_id(body.event_id, name):
             return False
-        if self._buckets.take(scope["client"][0] if scope["client"] else ""):
+        if self._buckets.take(asked.client):
             return False
         request_id = _request_id(asked.headers)
 
         def done(published: Published | BaseException) -> None:
             self._traffic.in_flight -= 1
             status, text, more = self._told(act, published, path, request_id)
-            reply(status, self._headers(text, request_id, more), text)
+            reply(status, self._lines(text, request_id, more), text)
             self._journal.note("POST", path, status, asked.start, request_id)
 
         try:
@@ -188,24 +178,23 @@ class HotRoutes:
 
     def _told(
         self, act: Interaction, published: Published | BaseException, path: str, request_id: str
-    ) -> tuple[int, bytes, RawHeaders]:
-        """Status, body and headers for whoever did it."""
+    ) -> tuple[int, bytes, bytes]:
+        """Status, body and lines of headers for whoever did it."""
         try:
             if isinstance(published, BaseException):
                 raise published
             made = finish(act, published, self._services)
         except Exception as error:  # noqa: BLE001 (translated as for the twin)
             answer = answer_of(error, path, request_id)
-            headers = [pair for pair in answer.raw_headers if pair[0] != b"content-length"]
-            return answer.status_code, bytes(answer.body), headers
-        return 202, _encode(made), [_JSON_TYPE, (b"x-position", made["position"].encode())]
+            pairs = [pair for pair in answer.raw_headers if pair[0] != b"content-length"]
+            return answer.status_code, bytes(answer.body), lines_of(pairs)
+        return 202, _encode(made), b"%bx-position: %b\r\n" % (_AS_JSON, made["position"].encode())
 
-    def _headers(self, body: bytes, request_id: str, more: RawHeaders = _AS_JSON) -> RawHeaders:
-        made = [(b"content-length", b"%d" % len(body)), *more]
-        return made + self._traffic.headers(request_id)
+    def _lines(self, body: bytes, request_id: str, more: bytes = _AS_JSON) -> bytes:
+        return b"content-length: %d\r\n%b%b" % (len(body), more, self._traffic.lines(request_id))
 
-    def _plain_headers(self, scope: Scope) -> Headers | None:
-        """The headers; None where one is there that only the twin understands."""
+    def plain_headers(self, scope: Scope) -> Headers | None:
+        """See Quick; None where one is there that only the twin understands."""
         headers: Headers = dict(scope["headers"])
         if len(headers) != len(scope["headers"]) or not self._for_the_twin.isdisjoint(headers):
             return None
@@ -240,7 +229,7 @@ class HotRoutes:
         """What a plain body of an event or of feedback says."""
         if not self._is_json(asked):
             return None
-        is_feedback = asked.scope["path"] == FEEDBACK
+        is_feedback = asked.path == FEEDBACK
         said = read_plain(asked.body, is_feedback=is_feedback)
         if said is not None:
             return said
@@ -267,7 +256,7 @@ class HotRoutes:
         """Whether the body may be JSON of the house: its type, its depth, its size."""
         headers, body = asked.headers, asked.body
         kind = headers.get(b"content-type", b"")
-        if kind != _JSON_TYPE[1] and not _JSON.fullmatch(kind):
+        if kind != b"application/json" and not _JSON.fullmatch(kind):
             return False
         length = headers.get(b"content-length", b"0")
         size = max(len(body), int(length) if length.isdigit() else 0)

@@ -1,13 +1,13 @@
 """Every Prometheus instrument of the house; no other module makes one."""
 
 import json
-from bisect import bisect_left
 from collections import Counter as Multiset
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -36,9 +36,9 @@ class Timer(Histogram):
 
     def observe_many(self, amounts: Sequence[float]) -> None:
         """As `observe` for each; two additions per bucket that is met instead of two per value."""
-        bounds = self._upper_bounds
-        for bucket, times in Multiset(bisect_left(bounds, each) for each in amounts).items():
-            self._buckets[bucket].inc(times)
+        met = np.bincount(np.searchsorted(self._upper_bounds, amounts))
+        for bucket in np.flatnonzero(met).tolist():
+            self._buckets[bucket].inc(int(met[bucket]))
         self._sum.inc(sum(amounts))
 
 
@@ -129,7 +129,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._counts: list[tuple[Counter, float]] = []
-        self._seconds: list[tuple[Timer, float]] = []
+        self._seconds: list[tuple[Timer | _Requests, float]] = []
         self.count = self._counts.append
         self.time = self._seconds.append
 
@@ -140,7 +140,7 @@ class Tally:
         del self._counts[: len(counts)], self._seconds[: len(seconds)]
         for (counter, amount), times in Multiset(counts).items():
             counter.inc(amount * times)
-        by_timer: dict[Timer, list[float]] = {}
+        by_timer: dict[Timer | _Requests, list[float]] = {}
         for timer, value in seconds:
             by_timer.setdefault(timer, []).append(value)
         for timer, amounts in by_timer.items():
@@ -151,34 +151,41 @@ TALLY = Tally()
 """The notes of this process; `exposition` flushes them, and so must whoever makes many."""
 
 
+class _Requests:
+    """Those of one method, endpoint and status."""
+
+    def __init__(self, method: str, endpoint: str, status: int) -> None:
+        self._counter = HTTP_REQUESTS.labels(method, endpoint, str(status))
+        self._timer = HTTP_SECONDS.labels(method, endpoint)
+
+    def observe_many(self, seconds: Sequence[float]) -> None:
+        """Count so many requests, and how long each took."""
+        self._counter.inc(len(seconds))
+        self._timer.observe_many(seconds)
+
+
 class RequestMeter:
     """Counts requests; the labelled children are looked up once and kept."""
 
     def __init__(self) -> None:
-        self._counters: dict[tuple[str, str, int], tuple[Counter, float]] = {}
-        self._timers: dict[tuple[str, str], Timer] = {}
+        self._kept: dict[tuple[str, str, int], _Requests] = {}
 
-    def expect(self, endpoints: Iterable[tuple[str, str]]) -> None:
+    @staticmethod
+    def expect(endpoints: Iterable[tuple[str, str]]) -> None:
         """Let the 5xx series of every (method, endpoint) start at zero."""
         for method, endpoint in endpoints:
             for status in (500, 503):
-                self._counter(method, endpoint, status)
+                HTTP_REQUESTS.labels(method, endpoint, str(status))
 
     def record(self, method: str, endpoint: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        TALLY.count(self._counter(method, endpoint, status))
-        timer = self._timers.get((method, endpoint))
-        if timer is None:
-            timer = HTTP_SECONDS.labels(method, endpoint)
-            self._timers[method, endpoint] = timer
-        TALLY.time((timer, seconds))
+        TALLY.time((self._requests(method, endpoint, status), seconds))
 
-    def _counter(self, method: str, endpoint: str, status: int) -> tuple[Counter, float]:
-        counter = self._counters.get((method, endpoint, status))
-        if counter is None:
-            counter = (HTTP_REQUESTS.labels(method, endpoint, str(status)), 1.0)
-            self._counters[method, endpoint, status] = counter
-        return counter
+    def _requests(self, method: str, endpoint: str, status: int) -> _Requests:
+        found = self._kept.get((method, endpoint, status))
+        if found is None:
+            found = self._kept[method, endpoint, status] = _Requests(method, endpoint, status)
+        return found
 
 
 class SystemCollector:

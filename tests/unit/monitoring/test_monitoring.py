@@ -99,7 +99,7 @@ def test_the_access_log_writes_what_it_was_given(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     log = AccessLog(RotatingFile(path), flush_seconds=0.01)
     for number in range(100):
-        log.write({"number": number})
+        log.write(b'{"number":%d}' % number)
     log.close()
     assert [json.loads(line)["number"] for line in path.read_text().splitlines()] == list(
         range(100)

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,9 +27,10 @@ _BEFORE_MS, _AFTER_MS = 10, 60_000  # how far a record may stand from its id's o
 _FRESH_MS = 2_000  # another process may not have written it yet
 _DROPPED = {reason: EXPOSURES_DROPPED.labels(reason) for reason in ("full", "unwritten")}
 _LOG = logging.getLogger(__name__)
+_encode = msgspec.msgpack.Encoder().encode
 
 
-class Shown(msgspec.Struct, frozen=True, array_like=True):
+class Shown(msgspec.Struct, frozen=True, array_like=True, dict=True):
     """One answer and what produced it; answers that are the same share it.
 
     `kind` is `list`, `rating` or `shadow` (made, but not shown). `position` says up to which
@@ -51,6 +52,11 @@ class Shown(msgspec.Struct, frozen=True, array_like=True):
     experiment: str = ""
     arm: str = ""
 
+    @cached_property
+    def packed(self) -> msgspec.Raw:
+        """As it is stored: an answer that is given again is not encoded again."""
+        return msgspec.Raw(_encode(self))
+
 
 class Trace(NamedTuple):
     """A found record; `at_ms` is milliseconds since 1970."""
@@ -68,7 +74,6 @@ class _Body(msgspec.Struct, array_like=True):
     shown: Sequence[Shown]
 
 
-_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Body).decode
 
 
@@ -173,22 +178,19 @@ class ExposureLog:
         request_ids, times, shown = zip(*noted, strict=True)
         begin, end = round(1000 * min(times)), round(1000 * max(times))
         names = list(map(id, shown))
-        at = dict(zip(reversed(names), range(len(names) - 1, -1, -1), strict=True))  # the first
-        order = {name: place for place, name in enumerate(at)}
+        held = dict(zip(names, shown, strict=True))
+        order = dict(zip(held, range(len(held)), strict=True))
         places = list(map(order.__getitem__, names))
-        first = [(shown[place], times[place]) for place in at.values()]
         after = (1000 * np.array(times)).round().astype(np.int64) - begin
-        held = [one for one, _ in first]
-        body = _Body(begin, request_ids, after.tolist(), places, held)
-        subjects = self._subjects(first)
-        exposures = self._exposures(first, places)
-        self._store.write(
-            Batch(begin, end, len(noted), _encode(body), tuple(subjects.values()), exposures)
-        )
+        packed = [one.packed for one in held.values()]
+        body = _encode((begin, request_ids, after.tolist(), places, packed))
+        subjects = self._subjects(noted)
+        exposures = self._exposures(list(held.values()), places)
+        self._store.write(Batch(begin, end, len(noted), body, tuple(subjects.values()), exposures))
         self._known |= subjects.keys()
 
     def _subjects(
-        self, first: Sequence[tuple[Shown, float]]
+        self, noted: Sequence[tuple[str, float, Shown]]
     ) -> dict[tuple[str, str, str], tuple[str, bytes, str, int]]:
         """By user and arm, those that this process has not written yet."""
         experiment = self.experiment
@@ -198,7 +200,7 @@ class ExposureLog:
         if len(self._known) > _KNOWN_SUBJECTS:
             self._known.clear()
         found: dict[tuple[str, str, str], tuple[str, bytes, str, int]] = {}
-        for shown, at in first:
+        for _, at, shown in noted:
             key = (name, shown.user_id, shown.arm)
             if shown.experiment == name and key not in self._known and key not in found:
                 subject = experiment.subject(shown.user_id)
@@ -206,14 +208,14 @@ class ExposureLog:
         return found
 
     def _exposures(
-        self, first: Sequence[tuple[Shown, float]], places: Sequence[int]
+        self, held: Sequence[Shown], places: Sequence[int]
     ) -> tuple[tuple[str, str, str, int], ...]:
         """Lists by test, arm and version; those made in the shadow count as a test's too."""
-        if not any(shown.experiment for shown, _ in first):
+        if not any(shown.experiment for shown in held):
             return ()
         counts: Counter[tuple[str, str, str]] = Counter()
         for place, times in Counter(places).items():
-            shown = first[place][0]
+            shown = held[place]
             if shown.experiment:
                 counts[shown.experiment, shown.arm, shown.version] += times
         return tuple((*key, times) for key, times in counts.items())
