@@ -43,7 +43,8 @@ _LINEAR_PART = ("sequence_linear", {}, 10.0)
 NETWORKS["neural_blend"] = {"members": [("sasrec", NETWORKS["sasrec"], 1.0), _LINEAR_PART]}
 NETWORKS["neural_ensemble"] = {
     "members": [
-        ("sasrec", NETWORKS["sasrec"], 0.5),
+        ("sasrec", NETWORKS["sasrec"], 0.25),
+        ("sasrec", NETWORKS["sasrec"] | {"jitter": 0.4, "epochs": 6}, 0.25),
         ("sasrec", NETWORKS["sasrec"] | {"wide": True, "epochs": 6}, 0.5),
         _LINEAR_PART,
     ]

@@ -60,7 +60,7 @@ class Blend:
             create(name, **given)  # names and parameters are refused here, not after a long fit
 
     def fit(self, histories: TrainingHistories, seed: int = 0) -> Self:
-        """Fit one member after the other."""
+        """Fit one member after the other, each by a seed of its own: two of a kind shall differ."""
         self.movie_ids, self.members = histories.movie_ids, []
         left = float(self._parameters["max_memory_mb"])
         given = self._parameters["members"]
@@ -71,7 +71,7 @@ class Blend:
                 member = create(name, **{**part, **parameters})
             if isinstance(member, Iterative):
                 member.progress = self.progress
-            self.members.append(member.fit(histories, seed))
+            self.members.append(member.fit(histories, seed + place))
             if isinstance(member, Iterative):
                 member.progress = None
             left -= sum(array.nbytes for array in member.artifact()[0].values()) / 2**20
@@ -173,10 +173,15 @@ class NeuralBlend(Blend):
 
 
 class NeuralEnsemble(Blend):
-    """Two unlike networks, one of them with a linear branch, and the full rank: the dearest."""
+    """Unlike networks, one with a linear branch, one on blurred orders, and the full rank."""
 
     name = "neural_ensemble"
-    usual = (("sasrec", {}, 0.5), ("sasrec", {"wide": True}, 0.5), ("sequence_linear", {}, 300.0))
+    usual = (
+        ("sasrec", {}, 0.25),
+        ("sasrec", {"jitter": 0.4}, 0.25),
+        ("sasrec", {"wide": True}, 0.5),
+        ("sequence_linear", {}, 300.0),
+    )
 
 
 def _prefix(place: int, card: Card) -> str:

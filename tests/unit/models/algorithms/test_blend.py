@@ -44,6 +44,16 @@ def test_memory_is_shared_and_what_is_left_passed_on(histories: TrainingHistorie
     assert all(0 < films < 25 for films in modelled)
 
 
+def test_two_of_a_kind_differ_and_the_same_seed_gives_the_same(
+    histories: TrainingHistories,
+) -> None:
+    twice = [("linear_softmax", {"dim": 4, "epochs": 1}, 1.0)] * 2
+    one, same = (Blend(twice).fit(histories, 3) for _ in range(2))
+    first, second = (member.score([histories.of(0)]) for member in one.members)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(one.score([histories.of(0)]), same.score([histories.of(0)]))
+
+
 def test_a_member_without_baseline_or_budget_is_welcome(histories: TrainingHistories) -> None:
     members = (("popularity", {}, 2.0), ("sequence_linear", {}, 1.0))
     model = Blend(members).fit(histories)
