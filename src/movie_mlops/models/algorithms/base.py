@@ -70,7 +70,8 @@ class Scorer(Protocol):
         """Scores [len(histories), items] for histories of positions, oldest first.
 
         Every score is finite; an empty history gives the popularity order. Films already in
-        the history are scored too: the caller leaves them out.
+        the history are scored too: the caller leaves them out. The array is made for the call:
+        the caller may write to it.
         """
         ...
 

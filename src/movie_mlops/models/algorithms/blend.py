@@ -79,12 +79,16 @@ class Blend:
 
     def baseline(self, length: int | IntArray) -> FloatArray:
         """What is there without the films of a history of this length: the members' own parts."""
-        return self._sum([baseline_of(member, length) for member in self.members])
+        return self._sum([np.array(baseline_of(member, length)) for member in self.members])
 
     def _sum(self, parts: Sequence[FloatArray]) -> FloatArray:
-        total = self._weights[0] * parts[0]
-        for weight, part in zip(self._weights[1:], parts[1:], strict=True):
-            total += weight * part
+        """The parts weighted, in place: they are ours to write to."""
+        for weight, part in zip(self._weights, parts, strict=True):
+            if weight != 1:
+                part *= weight
+        total = parts[0]
+        for part in parts[1:]:
+            total += part
         return total
 
     @property

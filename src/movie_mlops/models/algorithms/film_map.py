@@ -1,6 +1,7 @@
 """One matrix from watched films to films: whole, in whole steps, or only its largest entries."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +16,23 @@ class FilmMap:
     """One matrix [n, n]: row = watched film, column = film to score.
 
     Whole where there is only `values` [n, n]; with `steps` [n] it is rounded to whole steps of
-    each row, int8. With `columns`, both are [n, k]: the k entries of each row largest in size.
+    each row, int8. With `columns`, both are [n, k]: the k entries of each row largest in size,
+    where no column stands twice in a row.
     """
 
     values: NDArray[np.float32 | np.int8]
-    columns: NDArray[np.int32] | None = None
+    columns: NDArray[np.uint16 | np.int32] | None = None
     steps: FloatArray | None = None
 
     def sums(self, rows: IntArray, weights: FloatArray) -> FloatArray:
         """`weights @ matrix[rows]`, shape [n]."""
         size = len(self.values)
         if self.columns is not None:
-            terms = weights[:, None] * self.values[rows]
-            flat = self.columns[rows].reshape(-1)
-            return np.bincount(flat, terms.reshape(-1), size).astype(np.float32)
+            terms: NDArray[Any] = self.values.take(rows, axis=0, mode="clip")
+            terms *= weights[:, None]
+            total = np.zeros(size, np.float32)
+            np.add.at(total, self._columns_of(rows), terms.reshape(-1))
+            return total
         if self.steps is not None:
             weights = weights * self.steps[rows]
         total = np.zeros(size, np.float32)
@@ -40,7 +44,7 @@ class FilmMap:
                 # mode: any but the default, which copies once more; all rows are in range
                 self.values.take(some, axis=0, out=found, mode="clip")
             else:
-                found[:] = self.values[some]
+                found[:] = self.values.take(some, axis=0, mode="clip")
             total += weights[start : start + _ROWS_AT_ONCE] @ found
         return total
 
@@ -55,27 +59,39 @@ class FilmMap:
     def entries(self, rows: IntArray, columns: IntArray) -> FloatArray:
         """`matrix[rows][:, columns]` transposed: shape [columns, rows]."""
         if self.columns is None:
-            whole: FloatArray = self.values[rows, columns[:, None]].astype(np.float32)
+            flat: NDArray[Any] = self.values.reshape(-1)
+            whole = flat.take(columns[:, None] + rows * len(self.values))
             return whole if self.steps is None else whole * self.steps[rows]
+        wanted = np.zeros(len(self.values), np.bool_)
+        wanted[columns] = True
+        kept = self._columns_of(rows)
+        here = np.flatnonzero(wanted[kept])
         # of a film that is wanted twice the last place is filled
-        place = np.full(len(self.values), -1, np.int16)
+        place = np.empty(len(self.values), np.intp)
         place[columns] = np.arange(len(columns))
-        kept = self.columns.take(rows, axis=0, mode="clip").reshape(-1)
-        wanted = place.take(kept, mode="clip")
-        here = np.flatnonzero(wanted >= 0)
         row, at = np.divmod(here, self.columns.shape[1])
         found = np.zeros((len(columns), len(rows)), np.float32)
-        found[wanted[here], row] = self.values[rows[row], at]
+        found[place[kept[here]], row] = self.values[rows[row], at]
         return found[place[columns]]
+
+    def _columns_of(self, rows: IntArray) -> NDArray[np.intp]:
+        """The columns of these rows of a pruned map, one after the other, as NumPy indexes."""
+        kept: NDArray[Any] = np.asarray(self.columns).take(rows, axis=0, mode="clip")
+        return kept.reshape(-1).astype(np.intp)
 
     def row(self, row: int) -> FloatArray:
         """One row in full."""
         return self.sums(np.array([row]), np.ones(1, np.float32))
 
 
-def pruned(matrix: FloatArray, entries: int) -> tuple[FloatArray, NDArray[np.int32]]:
+def column_type(films: int) -> type[np.uint16 | np.int32]:
+    """The smallest that every column of a map of so many films fits in."""
+    return np.uint16 if films <= np.iinfo(np.uint16).max + 1 else np.int32
+
+
+def pruned(matrix: FloatArray, entries: int) -> tuple[FloatArray, NDArray[np.uint16 | np.int32]]:
     """Values and columns [n, entries] of the largest of each row in size, columns ascending."""
-    kept = np.empty((len(matrix), entries), np.int32)
+    kept = np.empty((len(matrix), entries), column_type(len(matrix)))
     for start in range(0, len(matrix), _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
         kept[some] = np.argpartition(-np.abs(matrix[some]), entries - 1, axis=1)[:, :entries]

@@ -24,7 +24,7 @@ LEAST_PRIOR = 0.01  # keeps films that no map ranks in the order of popularity
 LEAST_ENTRIES = 50  # per row of a pruned map; fewer films are modelled rather than fewer entries
 PRIOR_TIME_SCALE = 25.0  # newcomers' prior fades so where nothing decays
 RESERVED_MB = 256.0  # of the training memory: interpreter, libraries, histories
-_ENTRY_BYTES = 8  # column and value
+_ENTRY_BYTES = 8  # value and column; up to 65,536 films the column takes 2 of its 4
 
 
 class DecayedMaps(ABC):
@@ -37,7 +37,8 @@ class DecayedMaps(ABC):
 
     The films with most interactions are modelled, as many as `training_memory_mb` can solve for;
     where their maps do not fit `max_memory_mb` they are rounded to 8 bits per entry; where that
-    does not fit either, only the largest entries of each row are kept.
+    does not fit either, only the largest entries of each row are kept, as many as would fit with
+    8 bytes each. Up to 65,536 films they take 6, so that such maps stay below the budget.
     The other films have the baseline only; the card says what was done.
     """
 
@@ -76,6 +77,7 @@ class DecayedMaps(ABC):
         self._places = self.modelled.astype(np.intp)  # what NumPy indexes with
         self._rows[self.modelled] = np.arange(len(self.modelled))
         self._all = len(self.modelled) == len(movie_ids)
+        self._longest = max(map(len, self._decays))
         self._recent = RecentSums(self._maps, self._decays, self._rows, self.sums)
 
     def _most_watched(self, counts: IntArray) -> NDArray[np.int32]:
@@ -150,12 +152,13 @@ class DecayedMaps(ABC):
         for place, history in enumerate(histories):
             # one history: somebody waits for it, and will come back with a film more
             sums = self._recent.of(history) if len(histories) == 1 else self.sums(history)
-            added = sum(sums[1:], sums[0])
+            row = scores[place]
             if self._all:
-                scores[place] += added
+                for of_scale in sums:
+                    row += of_scale
             else:
-                row = scores[place]
-                row[self._places] += added
+                added = sum(sums[1:], sums[0]) + row.take(self._places, mode="clip")
+                row[self._places] = added
         return scores
 
     def sums(self, history: NDArray[np.integer[Any]]) -> Sequence[FloatArray]:
@@ -168,11 +171,16 @@ class DecayedMaps(ABC):
     def _weights(
         self, history: NDArray[np.integer[Any]]
     ) -> Iterator[tuple[int, IntArray, IntArray, FloatArray]]:
-        """Per time scale: ages of the films that count, rows of its map, the weight of each."""
-        latest = self._rows[np.asarray(history)[::-1]]
+        """Per time scale: ages of the films that count, rows of its map, the weight of each.
+
+        The ages of one are the first ages of every longer one.
+        """
+        latest = self._rows[np.asarray(history)[: -self._longest - 1 : -1]]
+        ages = np.flatnonzero(latest >= 0)
+        rows = latest[ages]
         for scale, decay in enumerate(self._decays):
-            ages = np.flatnonzero(latest[: len(decay)] >= 0)
-            yield scale, ages, latest[ages], decay[ages]
+            count = int(ages.searchsorted(len(decay)))
+            yield scale, ages[:count], rows[:count], decay[ages[:count]]
 
     def contributions(self, history: NDArray[np.integer[Any]], item: int) -> FloatArray:
         """Exact: their sum plus `baseline(len(history))[item]` is the score of the film."""
@@ -183,12 +191,17 @@ class DecayedMaps(ABC):
         self, history: NDArray[np.integer[Any]], items: NDArray[np.integer[Any]]
     ) -> FloatArray:
         """The same for several films at once, shape [items, len(history)]."""
-        found = np.zeros((len(items), len(history)), np.float32)
         columns = self._rows[items]
         modelled = np.flatnonzero(columns >= 0)
+        all_ages, gave = np.empty(0, np.int64), np.empty((len(modelled), 0), np.float32)
         for scale, ages, rows, weights in self._weights(history):
-            entries = self._maps[scale].entries(rows, columns[modelled])
-            found[modelled[:, None], len(history) - 1 - ages] += weights * entries
+            of_scale = self._maps[scale].entries(rows, columns[modelled])
+            of_scale *= weights
+            if len(ages) > len(all_ages):
+                (all_ages, gave), (ages, of_scale) = (ages, of_scale), (all_ages, gave)
+            gave[:, : len(ages)] += of_scale
+        found = np.zeros((len(items), len(history)), np.float32)
+        found[modelled[:, None], len(history) - 1 - all_ages] = gave
         return found
 
     def similar(self, item: int) -> FloatArray:

@@ -201,13 +201,14 @@ class LinearSoftmax:
 
     def score(self, histories: Sequence[NDArray[np.integer[Any]]]) -> FloatArray:
         """One state per history, then one product for all."""
-        scores: FloatArray = np.stack([self.bias if len(one) else self.prior for one in histories])
-        products = np.stack([self._state(history) for history in histories]) @ self.out.T
+        scores: FloatArray = np.array([self.bias if len(one) else self.prior for one in histories])
+        products = np.array([self._state(history) for history in histories]) @ self.out.T
         if self._all:
             scores += products
         else:
             for row, product in zip(scores, products, strict=True):  # one by one: a fast index
-                row[self._places] += product
+                product += row.take(self._places, mode="clip")
+                row[self._places] = product
         return scores
 
     def _state(self, history: NDArray[np.integer[Any]]) -> FloatArray:

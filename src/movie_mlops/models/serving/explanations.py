@@ -94,7 +94,7 @@ def reasons(
     rest: FloatArray = np.array(gave)
     rest[places, first] = -np.inf
     second = rest.argmax(axis=1)
-    enough = np.isfinite(rest[places, second]) & (rest[places, second] >= most / 2)
+    enough = rest[places, second] >= most / 2  # never where there is only one film: -inf
     columns: Any = (watched[first], most > 0, watched[second], enough)
     return [
         ((MovieId(one), MovieId(two)) if has_two else (MovieId(one),)) if has_one else ()

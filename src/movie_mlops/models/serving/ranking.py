@@ -64,6 +64,11 @@ def scores_for(model: Recommender, films: NDArray[np.int64], times: IntArray | N
     return scores
 
 
+def all_finite(scores: FloatArray) -> bool:
+    """Whether no score is NaN or infinite; the two ends tell, without a flag for each."""
+    return not scores.size or bool(np.isfinite(scores.min()) and np.isfinite(scores.max()))
+
+
 def best_of(scores: FloatArray | NDArray[Any], k: int) -> Sequence[int]:
     """Positions of the k best finite scores, the best first, of equals the first film first."""
     blocks = len(scores) // _BLOCK
@@ -72,15 +77,15 @@ def best_of(scores: FloatArray | NDArray[Any], k: int) -> Sequence[int]:
         # is every blocks-th score: the best of all blocks are found side by side
         whole = blocks * _BLOCK
         tops = scores[:whole].reshape(_BLOCK, blocks).max(axis=0)
-        some = np.flatnonzero(tops >= np.partition(tops, blocks - k)[blocks - k])
+        least = np.partition(tops, blocks - k)[blocks - k]
+        some = np.flatnonzero(tops >= least)
         inside = np.add.outer(np.arange(0, whole, blocks), some)  # ascending: of equals the first
         candidates = np.concatenate([inside.reshape(-1), np.arange(whole, len(scores))])
-    elif k < len(scores):
-        candidates = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[-k])
     else:
+        least = np.partition(scores, len(scores) - k)[-k] if k < len(scores) else -np.inf
         candidates = np.arange(len(scores))
     chosen = scores[candidates]
-    finite = np.isfinite(chosen)
-    candidates, chosen = candidates[finite], chosen[finite]
-    best: list[int] = candidates[np.argsort(-chosen, kind="stable")[:k]].tolist()
+    good = np.flatnonzero((chosen >= least) & np.isfinite(chosen))
+    order = np.argsort(-chosen[good], kind="stable")[:k]
+    best: list[int] = candidates[good[order]].tolist()
     return best

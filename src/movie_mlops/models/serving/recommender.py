@@ -26,7 +26,14 @@ from movie_mlops.models.serving.history_users import UserHistory
 from movie_mlops.models.serving.likeness import SimilarFilms
 from movie_mlops.models.serving.model_loader import LoadedModel, ModelLoader
 from movie_mlops.models.serving.online_popularity import MOST_PLACES, OnlinePopularity
-from movie_mlops.models.serving.ranking import Shown, best_of, positions, scores_for, times_known
+from movie_mlops.models.serving.ranking import (
+    Shown,
+    all_finite,
+    best_of,
+    positions,
+    scores_for,
+    times_known,
+)
 from movie_mlops.models.serving.reranking import mean_mix, pool, rerank
 from movie_mlops.monitoring import metrics
 
@@ -34,7 +41,7 @@ ANONYMOUS = UserId("")
 STATIC_VERSION = "none"
 Stamp = tuple[int, int, str]
 """Of a user's history, of the catalogue, of the model's card: one stamp, one list."""
-_KEPT_LISTS = 10_000
+_KEPT_LISTS = 1_000
 _SECONDS = metrics.MODEL_SECONDS.labels(MOVIE_RECOMMENDER)
 _LOG = logging.getLogger(__name__)
 
@@ -56,15 +63,16 @@ USUAL = Wish()
 
 
 @lru_cache(maxsize=256)
-def _counters(version: str, path: Path) -> tuple[metrics.Counter, metrics.Counter]:
+def _effects(
+    version: str, path: Path, films: int
+) -> tuple[tuple[metrics.Counter, float], tuple[metrics.Counter, float]]:
     answered = metrics.MODEL_PREDICTIONS.labels(MOVIE_RECOMMENDER, version, path)
-    return answered, metrics.EXPOSURES.labels(path)
+    return (answered, 1.0), (metrics.EXPOSURES.labels(path), float(films))
 
 
 def effects(made: RecommendationList) -> tuple[tuple[metrics.Counter, float], ...]:
     """The instruments that an answer with this list counts in, and by how much."""
-    answered, exposures = _counters(made.model_version, made.path)
-    return (answered, 1.0), (exposures, float(len(made.items)))
+    return _effects(made.model_version, made.path, len(made.items))
 
 
 class RecommendationService:
@@ -243,7 +251,7 @@ class RecommendationService:
         model: Recommender = loaded.model
         times = times_known(model, history) if films.size else None
         scores = scores_for(model, films, times)  # made for this call: ours to write to
-        if not np.isfinite(scores).all():
+        if not all_finite(scores):
             message = "the scores are not finite"
             raise ValueError(message)
         # with the dial up, places do not go by score, so that none can be kept for new films

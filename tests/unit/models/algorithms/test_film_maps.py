@@ -4,9 +4,10 @@ import numpy as np
 import psutil
 import pytest
 
+from movie_mlops.domain.errors import ArtifactCorruptError
 from movie_mlops.models.algorithms import create, load
 from movie_mlops.models.algorithms.base import TrainingHistories
-from movie_mlops.models.algorithms.film_map import FilmMap, pruned, rounded
+from movie_mlops.models.algorithms.film_map import FilmMap, column_type, pruned, rounded
 from movie_mlops.models.training.trainer import fit_measured
 
 MANY = 30_000
@@ -93,7 +94,24 @@ def test_rounded_maps_are_near_and_still_add_up(many: TrainingHistories) -> None
 
 def test_pruned_maps_model_more_films_than_dense_ones(many: TrainingHistories) -> None:
     model = create("sequence_linear", max_memory_mb=1.0, training_memory_mb=280.0).fit(many)
-    _, card = model.artifact()
+    arrays, card = model.artifact()
     assert card["pruned"]
     assert card["modelled_films"] > (2**20 / 8) ** 0.5
-    assert card["maps_mb"] <= 1.0
+    assert arrays["maps"].nbytes + arrays["columns"].nbytes <= 0.75 * 2**20  # 6 bytes for 8
+    # what older releases wrote: columns of 4 bytes
+    assert arrays["columns"].dtype == np.uint16
+    older = load({**arrays, "columns": arrays["columns"].astype(np.int32)}, card)
+    history, items = many.of(5), many.of(6)[:10]
+    assert np.array_equal(older.score([history]), model.score([history]))
+    assert np.array_equal(
+        older.contributions_of(history, items), model.contributions_of(history, items)
+    )
+    outside = arrays["columns"].copy()
+    outside[0, 0, -1] = card["modelled_films"]
+    with pytest.raises(ArtifactCorruptError, match="columns"):
+        load({**arrays, "columns": outside}, card)
+
+
+def test_columns_take_two_bytes_while_every_film_fits() -> None:
+    assert column_type(65_536) is np.uint16
+    assert column_type(65_537) is np.int32
