@@ -17,8 +17,10 @@ from movie_mlops.models.serving.recommender import ANONYMOUS, Stamp, effects
 from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.monitoring.metrics import Counter
 
-KEPT_BYTES = 32_000_000
-_KEPT_QUERIES = 50_000
+KEPT_BYTES = 24_000_000
+_KEPT_QUERIES = 20_000
+_LONGEST_KEPT = 200  # of query and language together: nobody fills the memory with long ones
+_AROUND = 800  # bytes of an answer's objects without those for its films
 _PLAIN = re.compile(rb"[A-Za-z0-9_.=&-]{0,300}")  # nothing that would have to be decoded
 _LENGTH = re.compile(rb"[1-9][0-9]?|100")
 _LANGUAGES: dict[bytes, Language] = {b"ko": "ko", b"en": "en"}
@@ -52,10 +54,12 @@ class ReadyLists:
     def asked(self, query: bytes, accept_language: bytes) -> Asked | None:
         """What a plain query asks for; None where it takes more to understand or refuse it."""
         key = (query, accept_language)
+        if len(query) + len(accept_language) > _LONGEST_KEPT:
+            return _read(*key)
         if key not in self._asked:
             if len(self._asked) >= _KEPT_QUERIES:
                 self._asked.clear()
-            self._asked[key] = _read(query, accept_language)
+            self._asked[key] = _read(*key)
         return self._asked[key]
 
     def answer(self, asked: Asked) -> Answer:
@@ -87,7 +91,8 @@ class ReadyLists:
 
 
 def _size(answer: Answer) -> int:
-    return len(answer.head) + len(answer.tail) + 1_000  # about what the objects around them take
+    # what the objects around them take, measured with lists of ten; each film more is a number
+    return len(answer.head) + len(answer.tail) + _AROUND + 40 * len(answer.shown.items)
 
 
 def _read(query: bytes, accept_language: bytes) -> Asked | None:
