@@ -57,10 +57,13 @@ class FilmMap:
             total += np.float32(weight * step) * self.values[row]
 
     def entries(self, rows: IntArray, columns: IntArray) -> FloatArray:
-        """`matrix[rows][:, columns]` transposed: shape [columns, rows]."""
+        """`matrix[rows][:, columns]` transposed: shape [columns, rows].
+
+        The only one that also serves several maps stood one upon the other, [maps x n, n].
+        """
         if self.columns is None:
             flat: NDArray[Any] = self.values.reshape(-1)
-            whole = flat.take(columns[:, None] + rows * len(self.values))
+            whole: NDArray[Any] = flat.take(columns[:, None] + rows * self.values.shape[1])
             return whole if self.steps is None else whole * self.steps[rows]
         wanted = np.zeros(len(self.values), np.bool_)
         wanted[columns] = True

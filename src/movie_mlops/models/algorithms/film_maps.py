@@ -73,6 +73,10 @@ class DecayedMaps(ABC):
             FilmMap(values, **{name: array[scale] for name, array in self._smaller.items()})
             for scale, values in enumerate(self.maps)
         ]
+        stacked = {"values": self.maps, **self._smaller}
+        for name, array in stacked.items():
+            stacked[name] = array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
+        self._of_all_scales = FilmMap(**stacked)
         self._rows = np.full(len(movie_ids), -1, np.int64)
         self._places = self.modelled.astype(np.intp)  # what NumPy indexes with
         self._rows[self.modelled] = np.arange(len(self.modelled))
@@ -164,13 +168,13 @@ class DecayedMaps(ABC):
     def sums(self, history: NDArray[np.integer[Any]]) -> Sequence[FloatArray]:
         """What each time scale adds for the modelled films, [modelled films] each."""
         return [
-            self._maps[scale].sums(rows, weights)
-            for scale, _, rows, weights in self._weights(history)
+            of_map.sums(rows, weights)
+            for of_map, (_, rows, weights) in zip(self._maps, self._weights(history), strict=True)
         ]
 
     def _weights(
         self, history: NDArray[np.integer[Any]]
-    ) -> Iterator[tuple[int, IntArray, IntArray, FloatArray]]:
+    ) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
         """Per time scale: ages of the films that count, rows of its map, the weight of each.
 
         The ages of one are the first ages of every longer one.
@@ -178,9 +182,9 @@ class DecayedMaps(ABC):
         latest = self._rows[np.asarray(history)[: -self._longest - 1 : -1]]
         ages = np.flatnonzero(latest >= 0)
         rows = latest[ages]
-        for scale, decay in enumerate(self._decays):
+        for decay in self._decays:
             count = int(ages.searchsorted(len(decay)))
-            yield scale, ages[:count], rows[:count], decay[ages[:count]]
+            yield ages[:count], rows[:count], decay[ages[:count]]
 
     def contributions(self, history: NDArray[np.integer[Any]], item: int) -> FloatArray:
         """Exact: their sum plus `baseline(len(history))[item]` is the score of the film."""
@@ -193,15 +197,18 @@ class DecayedMaps(ABC):
         """The same for several films at once, shape [items, len(history)]."""
         columns = self._rows[items]
         modelled = np.flatnonzero(columns >= 0)
-        all_ages, gave = np.empty(0, np.int64), np.empty((len(modelled), 0), np.float32)
-        for scale, ages, rows, weights in self._weights(history):
-            of_scale = self._maps[scale].entries(rows, columns[modelled])
-            of_scale *= weights
-            if len(ages) > len(all_ages):
-                (all_ages, gave), (ages, of_scale) = (ages, of_scale), (all_ages, gave)
-            gave[:, : len(ages)] += of_scale
+        ages, rows, weights = zip(*self._weights(history), strict=True)
+        stacked = [each + scale * len(self.modelled) for scale, each in enumerate(rows)]
+        entries = self._of_all_scales.entries(np.concatenate(stacked), columns[modelled])
+        entries *= np.concatenate(weights)
+        longest = max(ages, key=len)
+        gave = np.zeros((len(modelled), len(longest)), np.float32)
+        start = 0
+        for of_scale in ages:
+            gave[:, : len(of_scale)] += entries[:, start : start + len(of_scale)]
+            start += len(of_scale)
         found = np.zeros((len(items), len(history)), np.float32)
-        found[modelled[:, None], len(history) - 1 - all_ages] = gave
+        found[modelled[:, None], len(history) - 1 - longest] = gave
         return found
 
     def similar(self, item: int) -> FloatArray:

@@ -45,8 +45,9 @@ def positions(model: Recommender, movie_ids: IntArray) -> NDArray[np.int64]:
     vocabulary = np.asarray(model.movie_ids)
     if not len(vocabulary) or not len(movie_ids):
         return np.empty(0, np.int64)
-    at = np.minimum(np.searchsorted(vocabulary, movie_ids), len(vocabulary) - 1)
-    known: NDArray[np.int64] = at[vocabulary[at] == movie_ids]
+    at = vocabulary.searchsorted(movie_ids)
+    # an id behind the last one is compared with that one
+    known: NDArray[np.int64] = at[vocabulary.take(at, mode="clip") == movie_ids]
     return known
 
 
