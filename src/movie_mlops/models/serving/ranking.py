@@ -13,6 +13,7 @@ from movie_mlops.models.serving.model_loader import LoadedModel
 
 _KEPT_MASKS = 8
 _BLOCK = 64  # scores whose best one stands for them when the best of all are looked for
+_MANY = 1_000  # scores for each place of the list, from which looking at blocks is faster
 
 
 class Shown:
@@ -72,10 +73,11 @@ def all_finite(scores: FloatArray) -> bool:
 
 def best_of(scores: FloatArray | NDArray[Any], k: int) -> Sequence[int]:
     """Positions of the k best finite scores, the best first, of equals the first film first."""
-    blocks = len(scores) // _BLOCK
-    if k < blocks:
+    least = -np.inf
+    if k * _MANY < len(scores):
         # At least k scores reach the k-th best of the blocks' best, so the k best all do. A block
         # is every blocks-th score: the best of all blocks are found side by side
+        blocks = len(scores) // _BLOCK
         whole = blocks * _BLOCK
         tops = scores[:whole].reshape(_BLOCK, blocks).max(axis=0)
         least = np.partition(tops, blocks - k)[blocks - k]
@@ -83,8 +85,9 @@ def best_of(scores: FloatArray | NDArray[Any], k: int) -> Sequence[int]:
         inside = np.add.outer(np.arange(0, whole, blocks), some)  # ascending: of equals the first
         candidates = np.concatenate([inside.reshape(-1), np.arange(whole, len(scores))])
     else:
-        least = np.partition(scores, len(scores) - k)[-k] if k < len(scores) else -np.inf
-        candidates = np.arange(len(scores))
+        if k < len(scores):
+            least = np.partition(scores, len(scores) - k)[-k]
+        candidates = np.flatnonzero(scores >= least)
     chosen = scores[candidates]
     good = np.flatnonzero((chosen >= least) & np.isfinite(chosen))
     order = np.argsort(-chosen[good], kind="stable")[:k]
