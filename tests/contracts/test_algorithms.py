@@ -129,6 +129,17 @@ def test_one_history_scores_like_many(fitted: Recommender, histories: TrainingHi
         np.testing.assert_allclose(alone, together[user], rtol=1e-4, atol=1e-6)
 
 
+def test_what_is_said_may_be_written_over(
+    fitted: Recommender, histories: TrainingHistories
+) -> None:
+    for asked in ([histories.of(0)], [histories.of(0), np.empty(0, np.int64)]):
+        for say in (fitted.score, lambda of: contributions_of(fitted, of[0], np.array([1, 2]))):
+            first = say(asked)
+            expected = first.copy()
+            first[...] = 7
+            np.testing.assert_array_equal(say(asked), expected)
+
+
 def test_no_history_gives_the_popularity_order(
     fitted: Recommender, histories: TrainingHistories
 ) -> None:
