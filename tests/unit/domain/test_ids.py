@@ -26,7 +26,27 @@ def test_numbered_users_are_one_user(text: int | str) -> None:
     assert parse_user_id(text) == "1"
 
 
-@pytest.mark.parametrize("text", ["test_user_001", "유저", "a/b", "../x", "user_x", "%00"])
+@pytest.mark.parametrize("text", [0, "000", "user_0", "user_00"])
+def test_zero_is_a_number_too(text: int | str) -> None:
+    assert parse_user_id(text) == "0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user_",
+        "user_user_1",
+        "user_٣",
+        "1²",
+        "-1",
+        "test_user_001",
+        "유저",
+        "a/b",
+        "../x",
+        "user_x",
+        "%00",
+    ],
+)
 def test_other_texts_are_their_own_user(text: str) -> None:
     assert parse_user_id(text) == text
 
