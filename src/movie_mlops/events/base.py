@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
+import msgspec
+
 from movie_mlops.domain.errors import EventError
 
 _POSITION = re.compile(r"([a-z][a-z0-9-]{0,63}):(\d{1,5}):(\d{1,18})", re.ASCII)
@@ -36,8 +38,7 @@ Positions = Mapping[Place, int]
 """Partition to the offset of the next event, as Kafka counts: 0 when nothing was handled."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """An event before it has a position.
 
     `event_id` is unique within a topic. Events with one `key` share a partition and keep their

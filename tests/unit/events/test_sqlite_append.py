@@ -1,6 +1,7 @@
 """What the embedded log asks of SQLite must not grow with the log."""
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from movie_mlops.events.base import NewEvent, Position
+from movie_mlops.domain.errors import EventConflictError
+from movie_mlops.events.base import NewEvent, Position, Published
+from movie_mlops.events.schemas import new_event_id
 from movie_mlops.events.sqlite import _SCHEMA, SqliteEventLog
 from movie_mlops.events.sqlite_append import MOST_AT_ONCE, Appender, PublishJob, _size
 
@@ -54,4 +57,32 @@ def test_every_event_is_stored_as_it_came(counts: list[int]) -> None:
         assert isinstance(second, list)
         for event, published, repeated in zip(job, first, second, strict=True):
             assert stored[event.event_id] == (published.position, event.body)
+            assert f"{published.position}" == ":".join(map(str, stored[event.event_id][0]))
             assert repeated == (published.position, True)
+
+
+def test_a_job_that_fails_in_its_middle_leaves_no_gap() -> None:
+    def job(topic: str, *names: str, body: bytes = b"{}") -> PublishJob:
+        return PublishJob(topic, [NewEvent(name, "key", "a.v1", body) for name in names])
+
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(_SCHEMA)
+        jobs = [job("t", "a", "b"), job("u", "a"), job("t", "c", "a", body=b"[]"), job("t", "c")]
+        first, other, conflict, last = Appender(connection, {"t": 1, "u": 2}, 10**9).append(jobs)
+        query = "SELECT topic, next_offset FROM heads WHERE next_offset > 0"
+        heads = dict(connection.execute(query).fetchall())
+    assert first == [Published(Position("t", 0, n), is_duplicate=False) for n in range(2)]
+    assert isinstance(other, list)
+    assert other[0].position.offset == 0
+    assert isinstance(conflict, EventConflictError)
+    assert last == [Published(Position("t", 0, 2), is_duplicate=False)]
+    assert heads == {"t": 3, "u": 1}
+
+
+def test_a_new_id_is_its_microsecond_and_chance() -> None:
+    before = time.time_ns() // 1000
+    made = [new_event_id() for _ in range(1_000)]
+    after = time.time_ns() // 1000
+    assert {len(each) for each in made} == {32}
+    assert all(before <= int(each[:14], 16) <= after for each in made)
+    assert len({each[14:] for each in made}) == len(made)
