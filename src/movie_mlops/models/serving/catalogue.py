@@ -67,7 +67,8 @@ class _Films:
     def row(self, movie_id: int) -> int | None:
         # bisect, because NumPy's search gives the interpreter away, and a commit may have it long
         row = bisect_left(self._id_numbers, movie_id)
-        return row if row < len(self.ids) and self.ids[row] == movie_id else None
+        numbers = self._id_numbers
+        return row if row < len(numbers) and numbers[row] == movie_id else None
 
     def movie(self, row: int) -> Movie:
         movie_id = int(self.ids[row])

@@ -34,6 +34,7 @@ from movie_mlops.models.serving.trends import MICROSECONDS_PER_DAY, recent_viewe
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_UNDO = InteractionType.UNDO  # looked up once: that costs more than the comparison
 _ACTS_PER_FILM = 4  # single acts kept for undo, as a multiple of the history's length
 
 
@@ -141,13 +142,12 @@ class Histories:
         `in_order`: the caller takes every event of the log, and calls `advance` soon.
         """
         with self._lock:
-            self._apply(interaction)
+            user = self._apply(interaction)
             if position is None:
                 return
             offset = position.offset
             if not in_order and offset >= self._reached.get(position[:2], 0):
                 self._ahead[position] = interaction
-            user = self._users.get(interaction.user_id)
             if user is not None and offset >= user.reached:
                 user.reached = offset + 1
 
@@ -212,12 +212,13 @@ class Histories:
     def _is_behind(self, position: Position) -> bool:
         return position.offset < self._reached.get(position[:2], 0)
 
-    def _apply(self, interaction: Interaction) -> None:
+    def _apply(self, interaction: Interaction) -> User | None:
+        """Take it in; the user, where he is known by now."""
         kind = interaction.interaction_type
-        is_undo = kind is InteractionType.UNDO
-        if not is_undo and not hides_film(kind):
-            return
+        is_undo = kind is _UNDO
         user = self._users.get(interaction.user_id)
+        if not is_undo and not hides_film(kind):
+            return user
         if user is None:
             user = self._users[interaction.user_id] = User(self._base, interaction.user_id)
             user.stamp = self._base_stamp
@@ -225,23 +226,23 @@ class Histories:
         act: Act | None
         if is_undo:
             act = user.undo(token_of(interaction.target_event_id or ""), bound)
-            self._count(user, act, -1)
+            if act is not None and _is_alone(user, act):
+                self._count(act, -1)
         else:
             at = (interaction.timestamp - _EPOCH) // _MICROSECOND
             act = Act(interaction.movie_id, at, is_positive(kind, interaction.rating))
+            is_first = _is_alone(user, act)
             if not user.add(token_of(interaction.event_id), act, bound):
-                return
-            self._count(user, act, 1)
+                return user
+            if is_first:
+                self._count(act, 1)
         if act is not None:
             self._clock += 1
             user.stamp, user.view = self._clock, None
+        return user
 
-    def _count(self, user: User, act: Act | None, amount: int) -> None:
-        """Keep the day's viewers in step with an act that was just added or taken away."""
-        if act is not None and act.positive:
-            day = act.time // MICROSECONDS_PER_DAY
-            if user.times_watched(act.movie, day) == (1 if amount > 0 else 0):
-                self.trends.add(day, act.movie, amount, _today())
+    def _count(self, act: Act, amount: int) -> None:
+        self.trends.add(act.time // MICROSECONDS_PER_DAY, act.movie, amount, _today())
 
     def _of_snapshot(self, user_id: str) -> UserHistory:
         span = self._base.span(user_id)
@@ -275,6 +276,11 @@ class Histories:
         columns = zip(*rows, strict=True) if rows else ((),) * len(ACT_COLUMNS)
         acts = dict(zip(ACT_COLUMNS, columns, strict=True))
         return flat_arrays(names, ends, acts)
+
+
+def _is_alone(user: User, act: Act) -> bool:
+    """Whether it makes its user a viewer of the day: no other act does, before or after it."""
+    return act.positive and not user.has_watched(act.movie, act.time // MICROSECONDS_PER_DAY)
 
 
 def _today() -> int:

@@ -11,6 +11,7 @@ from movie_mlops.models.serving.trends import MICROSECONDS_PER_DAY
 
 UNDONE = -1
 """In place of a film: the row holds an event that was undone, maybe before it came."""
+_BITS = 256  # 64 bytes per user
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,13 @@ class Act(NamedTuple):  # made by the dozen when a user comes back: a tuple is m
 class User:
     """One user who did something since the snapshot."""
 
-    __slots__ = ("_base", "_span", "acts", "reached", "settled", "stamp", "undone", "view")
+    __slots__ = ("_base", "_bits", "_span", "acts", "reached", "settled", "stamp", "undone", "view")
 
     def __init__(self, base: SnapshotHistories, user_id: str) -> None:
         self.settled: dict[int, Act] = {}  # by film, over the base; can no longer be undone
         self.acts: dict[int, Act] = {}  # by token of the event id
         self.undone: dict[int, None] = {}
+        self._bits = 0  # of each film in `acts` one is set; what they leave out is not searched
         self.view: UserHistory | None = None
         self.stamp = 0
         self.reached = 0  # the offset behind the last event that this process took itself
@@ -58,7 +60,7 @@ class User:
             if act.movie == UNDONE:
                 self.undone[token] = None
             elif token:
-                self.acts[token] = act
+                self._note(token, act)
             else:
                 self._settle(act)
 
@@ -66,7 +68,7 @@ class User:
         """Take an act in; whether it was new. More than `bound` single acts: old ones settle."""
         if token in self.acts or token in self.undone:
             return False
-        self.acts[token] = act
+        self._note(token, act)
         if len(self.acts) > bound:  # one user's million events must not grow without end
             for old in list(self.acts)[: bound // 2]:
                 self._settle(self.acts.pop(old))
@@ -79,17 +81,18 @@ class User:
             del self.undone[next(iter(self.undone))]
         return self.acts.pop(token, None)
 
-    def times_watched(self, movie: int, day: int) -> int:
-        """How many positive acts with this film there are on this day (days since 1970)."""
+    def has_watched(self, movie: int, day: int) -> bool:
+        """Whether there is a positive act with this film on this day (days since 1970)."""
         first = day * MICROSECONDS_PER_DAY
         behind = first + MICROSECONDS_PER_DAY
-        times = 0
-        for film, time, positive in self.acts.values():
-            times += film == movie and positive and first <= time < behind
-        if self.settled or first <= self._base.newest:
-            settled = self._settled(movie)
-            times += settled is not None and settled.positive and first <= settled.time < behind
-        return times
+        if self._bits & _bit(movie):
+            for film, time, positive in self.acts.values():
+                if film == movie and positive and first <= time < behind:
+                    return True
+        if not self.settled and first > self._base.newest:
+            return False
+        old = self._settled(movie)
+        return old is not None and old.positive and first <= old.time < behind
 
     def all_acts(self) -> list[tuple[int, Act]]:
         """(token or 0, act) in order of time; of one time, in order of arrival."""
@@ -101,6 +104,10 @@ class User:
         """Everything that a restart must know, in the columns of the snapshot's arrays."""
         undone = [(UNDONE, 0, False, token) for token in self.undone]
         return undone + [(*act, token) for token, act in self.all_acts()]
+
+    def _note(self, token: int, act: Act) -> None:
+        self.acts[token] = act
+        self._bits |= _bit(act.movie)
 
     def _settled(self, movie: int) -> Act | None:
         found = self.settled.get(movie)
@@ -121,3 +128,7 @@ class User:
         if old is not None and old.positive and (not act.positive or old.time > act.time):
             act = old
         self.settled[act.movie] = act
+
+
+def _bit(movie: int) -> int:
+    return 1 << movie % _BITS

@@ -13,6 +13,7 @@ from movie_mlops.domain.interactions import Interaction, InteractionType, UserId
 from movie_mlops.domain.movies import MovieId
 from movie_mlops.models.serving import trends
 from movie_mlops.models.serving.histories import Histories
+from movie_mlops.models.serving.history_users import _BITS
 from movie_mlops.models.serving.trends import DAYS, DailyViewers
 
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
@@ -33,9 +34,10 @@ def counted(histories: Histories, days: int) -> dict[int, int]:
     return dict(zip(films.tolist(), viewers.tolist(), strict=True))
 
 
+FILMS = [1, 2, 3, 1 + _BITS]  # two of them share a bit of their user
 ROWS = st.lists(
     st.tuples(
-        st.integers(0, 40), st.sampled_from("abc"), st.integers(1, 4), st.integers(0, 40),
+        st.integers(0, 40), st.sampled_from("abc"), st.sampled_from(FILMS), st.integers(0, 40),
         st.sampled_from(["like", "watch", "dislike", "view", "undo"]),
     ),
     max_size=30, unique_by=lambda row: row[0],
