@@ -100,8 +100,8 @@ class HotRoutes:
             if not answered.done():
                 answered.set_result(answer)
 
-        client, start = scope["client"][0] if scope["client"] else "", time.perf_counter()
-        asked = Asked(path, scope["query_string"], headers, body, client, start)
+        client = (scope.get("client") or ("",))[0]
+        asked = Asked(path, scope["query_string"], headers, body, client, time.perf_counter())
         if not self.take(method, asked, reply):
             return receive
         status, lines, body = await answered

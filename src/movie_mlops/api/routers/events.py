@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -47,6 +48,7 @@ _EACH_SECONDS = 0.00015  # what this thread spends on one event, from its bytes 
 _NEW = 0.1  # the weight of the newest commit in what one takes
 _LOG = logging.getLogger(__name__)
 _EVENT_ID: TypeAdapter[str] = TypeAdapter(EventIdIn)
+_CLICK = InteractionType.CLICK  # looked up once: that costs more than the comparison
 
 
 class Publisher:
@@ -62,7 +64,7 @@ class Publisher:
 
     def __init__(self, log: EventLog, limit_seconds: float) -> None:
         self._log, self._limit = log, limit_seconds
-        self._waiting: list[_Waiting] = []
+        self._waiting = _Batch([], [])
         self._flying, self._expected, self._commit_seconds = 0, 1, 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.refused_at = float("-inf")  # of the monotonic clock: the log was down or full
@@ -72,13 +74,15 @@ class Publisher:
 
         Or with what the log's `publish` raises.
         """
-        self._waiting.append(_Waiting(event, done))
-        self._consider()
+        self._waiting.events.append(event)
+        self._waiting.listeners.append(done)
+        if not self._flying:
+            self._consider()
 
     def _consider(self) -> None:
-        if self._flying or not self._waiting:
+        if self._flying or not self._waiting.events:
             return
-        if len(self._waiting) >= self._expected:
+        if len(self._waiting.events) >= self._expected:
             self._send_waiting()
         elif self._timer is None:
             loop = asyncio.get_running_loop()
@@ -88,18 +92,19 @@ class Publisher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch, self._waiting = self._waiting, []
+        batch, self._waiting = self._waiting, _Batch([], [])
         self._send(batch)
 
-    def _send(self, batch: "list[_Waiting]") -> None:
+    def _send(self, batch: "_Batch") -> None:
         loop = asyncio.get_running_loop()
         try:
-            job = self._log.publish_future(USER_EVENTS, [each.event for each in batch])
+            job = self._log.publish_future(USER_EVENTS, batch.events)
         except Exception as error:  # noqa: BLE001 (whoever waits shall hear it)
-            loop.call_soon(self._answer, batch, [error] * len(batch))
+            loop.call_soon(self._answer, batch, [error] * len(batch.events))
             return
         self._flying += 1
-        late = loop.call_later(self._limit, self._answer, batch, [TimeoutError()] * len(batch))
+        too_late = [TimeoutError()] * len(batch.events)
+        late = loop.call_later(self._limit, self._answer, batch, too_late)
         start = loop.time()
 
         def done(job: "Future[list[Published]]") -> None:
@@ -110,7 +115,7 @@ class Publisher:
 
     def _done(
         self,
-        batch: "list[_Waiting]",
+        batch: "_Batch",
         job: "Future[list[Published]]",
         late: asyncio.TimerHandle,
         start: float,
@@ -118,27 +123,27 @@ class Publisher:
         late.cancel()
         self._flying -= 1
         error = job.exception()
-        if isinstance(error, EventConflictError) and len(batch) > 1:
-            for one in batch:  # nothing was stored: each is judged alone
-                self._send([one])
+        if isinstance(error, EventConflictError) and len(batch.events) > 1:
+            for event, listener in zip(batch.events, batch.listeners, strict=True):
+                self._send(_Batch([event], [listener]))  # nothing was stored: each is judged alone
             self._consider()  # those who came meanwhile, should the log be closed by now
             return
-        self._expect(len(batch), asyncio.get_running_loop().time() - start)
+        self._expect(len(batch.events), asyncio.get_running_loop().time() - start)
         self._consider()  # the disk first: it works while those who waited are told
-        self._answer(batch, job.result() if error is None else [error] * len(batch))
+        self._answer(batch, job.result() if error is None else [error] * len(batch.events))
 
     def _expect(self, answered: int, seconds: float) -> None:
         """Decide for how many the next batch waits, after one that took so long."""
         self._commit_seconds += _NEW * (seconds - self._commit_seconds)
-        active = answered + len(self._waiting)
+        active = answered + len(self._waiting.events)
         disk_is_slower = self._commit_seconds > active * _EACH_SECONDS
         self._expected = active if disk_is_slower else (active + 1) // 2
 
-    def _answer(self, batch: "list[_Waiting]", found: Sequence[Published | BaseException]) -> None:
+    def _answer(self, batch: "_Batch", found: Sequence[Published | BaseException]) -> None:
         if isinstance(found[0], EngineUnavailableError):
             self.refused_at = time.monotonic()
-        for each, answer in zip(batch, found, strict=True):
-            done, each.done = each.done, None
+        listeners, batch.listeners = batch.listeners, [None] * len(batch.events)
+        for done, answer in zip(listeners, found, strict=True):
             if done is None:  # was told that it takes too long
                 continue
             try:
@@ -147,14 +152,12 @@ class Publisher:
                 _LOG.exception("an event's answer could not be given")
 
 
-class _Waiting:
-    """An event, and who is told about it; nobody any more once it was answered."""
+@dataclass(slots=True)
+class _Batch:
+    """Events, and who is told about each; nobody any more once they were answered."""
 
-    __slots__ = ("done", "event")
-
-    def __init__(self, event: NewEvent, done: Done) -> None:
-        self.event = event
-        self.done: Done | None = done
+    events: list[NewEvent]
+    listeners: list[Done | None]
 
 
 async def get_publisher(request: Request) -> Publisher:
@@ -249,7 +252,7 @@ def finish(act: Interaction, done: Published, services: ApiServices) -> dict[str
     outcome = "duplicate" if done.is_duplicate else "accepted"
     if not done.is_duplicate:
         services.histories.apply(act, done.position)
-        if act.interaction_type is InteractionType.CLICK:
+        if act.interaction_type is _CLICK:
             metrics.CLICKS.inc()
         if not known:
             metrics.UNKNOWN_FILMS.inc()

@@ -31,6 +31,8 @@ LATEST = timedelta(days=1)
 NO_MOVIE = 0
 _REQUEST_ID = re.compile(REQUEST_ID)
 _encode = msgspec.json.Encoder().encode
+# looked up once: an enumeration's member costs more than what is done with it here
+_LIKE, _RATING, _UNDO = InteractionType.LIKE, InteractionType.RATING, InteractionType.UNDO
 
 
 class Said(Protocol):
@@ -121,15 +123,15 @@ def read_plain(body: bytes, *, is_feedback: bool) -> PlainInteraction | None:
         return None
     kind, rating = said.interaction_type, said.rating
     if kind is None and is_feedback:
-        kind = InteractionType.LIKE if rating is None else InteractionType.RATING
+        kind = _LIKE if rating is None else _RATING
         said.interaction_type = kind
     if rating is not None:
         if type(rating) not in (int, float) or not MIN_RATING <= rating <= MAX_RATING:
             return None
         said.rating = float(rating)
-    elif kind is InteractionType.RATING:
+    elif kind is _RATING:
         return None
-    if kind is None or kind is InteractionType.UNDO or not _are_plain(said):
+    if kind is None or kind is _UNDO or not _are_plain(said):
         return None
     return said
 
