@@ -17,7 +17,7 @@ from movie_mlops.models.serving.recommender import ANONYMOUS, Stamp, effects
 from movie_mlops.models.serving.services import ApiServices
 from movie_mlops.monitoring.metrics import Counter
 
-KEPT_BYTES = 24_000_000
+KEPT_BYTES = 20_000_000
 _KEPT_QUERIES = 20_000
 _LONGEST_KEPT = 200  # of query and language together: nobody fills the memory with long ones
 _AROUND = 800  # bytes of an answer's objects without those for its films

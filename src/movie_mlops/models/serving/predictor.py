@@ -17,7 +17,7 @@ from movie_mlops.models.algorithms.rating_features import Film
 from movie_mlops.models.serving.model_loader import LoadedModel, ModelLoader
 from movie_mlops.monitoring import metrics
 
-_KEPT_RATINGS = 10_000
+_KEPT_RATINGS = 4_000
 _SECONDS = metrics.MODEL_SECONDS.labels(MOVIE_PREDICTOR)
 
 
