@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from tests.houses import api_services, furnish, serve_ratings
 
-from movie_mlops.api.hot import EVENTS, LISTS, RATING
+from movie_mlops.api.hot import EVENTS, LISTS, RATING, HotRoutes
 from movie_mlops.api.main import App, create_app
 from movie_mlops.api.quick import Heads
 from movie_mlops.api.server import Protocol, config_of
@@ -159,6 +159,24 @@ def test_a_leaving_process_says_so_and_closes(door: Door) -> None:
         assert ours == plain
     finally:
         door.app.state.traffic.leaving = False
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+def test_a_server_that_ends_closes_after_the_answer_that_was_on_its_way(
+    door: Door, monkeypatch: pytest.MonkeyPatch, *, leaving: bool
+) -> None:
+    take = HotRoutes.take
+
+    def taken(hot: HotRoutes, *request: Any) -> bool:
+        for each in door.servers[0][0].server_state.connections:
+            each.shutdown()  # as uvicorn does with every connection when it ends
+        return take(hot, *request)
+
+    monkeypatch.setattr(HotRoutes, "take", taken)
+    monkeypatch.setattr(door.app.state.traffic, "leaving", leaving)
+    answer = door.runner.run(_talk(door.servers[0][1], (LIST,)))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.count(b"connection: close\r\n") == 1
 
 
 def test_whoever_leaves_before_the_answer_is_still_heard(door: Door) -> None:

@@ -98,8 +98,10 @@ class _Answering:
     def __call__(self, status: int, lines: bytes, body: bytes) -> None:
         """See Reply."""
         self.response_complete = True
+        if not self.keep_alive and not lines.endswith(_CLOSE):
+            lines += _CLOSE
         if not self.disconnected:
-            self._protocol.answer(status, lines if self.keep_alive else lines + _CLOSE, body)
+            self._protocol.answer(status, lines, body)
 
     @property
     def message_event(self) -> "_Answering":
