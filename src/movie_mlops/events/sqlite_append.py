@@ -119,8 +119,9 @@ class Appender:
         names = [event.event_id for job in jobs if job.topic == topic for event in job.events]
         for chunk in _chunks(names):
             # a statement of each size is prepared once; ids more than needed do no harm
-            asked = [topic, *chunk, *[chunk[0]] * (_size(len(chunk)) - len(chunk))]
-            row = self._connection.execute(_looking(len(asked) - 1), asked).fetchone()
+            asked = [*chunk, *[chunk[0]] * (_size(len(chunk)) - len(chunk))]
+            query = _looking(len(asked))
+            row = self._connection.execute(query, [topic, topic, *asked]).fetchone()
             self._heads[topic] = dict(json.loads(row[0]))
             for event_id, part, offset, identity in json.loads(row[1]):
                 found[event_id] = (part, offset, bytes.fromhex(identity))
@@ -160,9 +161,9 @@ def _looking(count: int) -> str:
     marks = ",".join("?" * count)
     return (
         "SELECT (SELECT json_group_array(json_array(partition, next_offset))"  # noqa: S608 (marks)
-        " FROM heads WHERE topic = ?1),"
+        " FROM heads WHERE topic = ?),"
         " (SELECT json_group_array(json_array(event_id, partition, offset, hex(identity)))"
-        f" FROM events INDEXED BY event_ids WHERE topic = ?1 AND event_id IN ({marks}))"
+        f" FROM events INDEXED BY event_ids WHERE topic = ? AND event_id IN ({marks}))"
     )
 
 

@@ -49,8 +49,8 @@ _SCHEMA = (
     " UPDATE experiments SET subjects = subjects + 1 WHERE name = NEW.experiment; END",
 )
 _ADD_SUBJECT = (
-    "INSERT INTO subjects (experiment, subject, arm, first_ms) SELECT ?1, ?2, ?3, ?4"  # noqa: S608 (ours)
-    f" FROM experiments WHERE name = ?1 AND subjects < {KEPT_SUBJECTS}"
+    "INSERT INTO subjects (experiment, subject, arm, first_ms) SELECT name, ?, ?, ?"  # noqa: S608 (ours)
+    f" FROM experiments WHERE name = ? AND subjects < {KEPT_SUBJECTS}"
     " ON CONFLICT DO UPDATE SET crossed = max(crossed, arm <> excluded.arm),"
     " first_ms = min(first_ms, excluded.first_ms)"
 )
@@ -98,7 +98,9 @@ class SqliteExposureStore(ExposureStore):
                 return
             with _transaction(self._writer):
                 self._writer.execute(insert, row)
-                self._writer.executemany(_ADD_SUBJECT, batch.subjects)
+                self._writer.executemany(
+                    _ADD_SUBJECT, [(*rest, test) for test, *rest in batch.subjects]
+                )
                 self._writer.executemany(_ADD_EXPOSURES, batch.exposures)
 
     def prune(self) -> None:
