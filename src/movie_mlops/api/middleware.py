@@ -45,9 +45,7 @@ class Traffic:
 
     def lines(self, request_id: str) -> bytes:
         """The same as lines."""
-        if self.leaving:
-            return lines_of(self.headers(request_id))
-        return b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % request_id.encode()
+        return lines_of(self.headers(request_id))
 
 
 class Journal:

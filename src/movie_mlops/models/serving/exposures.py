@@ -182,8 +182,8 @@ class ExposureLog:
         order = dict(zip(held, range(len(held)), strict=True))
         places = list(map(order.__getitem__, names))
         after = (1000 * np.array(times)).round().astype(np.int64) - begin
-        packed = [one.packed for one in held.values()]
-        body = _encode((begin, request_ids, after.tolist(), places, packed))
+        packed: Any = [one.packed for one in held.values()]  # the bytes that the answers become
+        body = _encode(_Body(begin, request_ids, after.tolist(), places, packed))
         subjects = self._subjects(noted)
         exposures = self._exposures(list(held.values()), places)
         self._store.write(Batch(begin, end, len(noted), body, tuple(subjects.values()), exposures))
