@@ -12,6 +12,7 @@ DAYS = 30
 """Days that are kept, the newest one included."""
 MICROSECONDS_PER_DAY = 86_400_000_000
 _ACTS_AT_ONCE = 1 << 16  # of many users; what is made of them on the way stays small
+_KEYS_AT_ONCE = 1 << 18  # counts that wait to be added up
 
 
 class DailyViewers:
@@ -21,19 +22,14 @@ class DailyViewers:
     been seen up to today is dropped, so memory is bounded by the films watched in a month.
     """
 
-    def __init__(self, days: IntArray, movies: IntArray) -> None:
-        """Start from one row per person, film and day."""
+    def __init__(self, days: IntArray, movies: IntArray, viewers: IntArray) -> None:
+        """Start from one row per film and day."""
         self._days: dict[int, dict[int, int]] = {}
-        self.take(days, movies)
-        self.version = 0
-
-    def take(self, days: IntArray, movies: IntArray) -> None:
-        """More people, one row per person, film and day; before the first `add`."""
         for day in np.unique(days).tolist():
-            counts = self._days.setdefault(day, {})
-            found = np.unique(movies[days == day], return_counts=True)
-            for film, count in zip(*(column.tolist() for column in found), strict=True):
-                counts[film] = counts.get(film, 0) + count
+            here = days == day
+            found = zip(movies[here].tolist(), viewers[here].tolist(), strict=True)
+            self._days[day] = dict(found)
+        self.version = 0
 
     def add(self, day: int, movie_id: int, amount: int, today: int) -> None:
         """One viewer more (1), or less (-1) because the act was undone."""
@@ -84,14 +80,20 @@ def recent_viewers(ends: Sequence[int], acts: Sequence[NDArray[Any]], today: int
     """
     known = (today + 1) * MICROSECONDS_PER_DAY  # what lies behind is still to come
     bounds, none = np.asarray(ends, np.int64), np.empty(0, np.int64)
-    newest, viewers = 0, DailyViewers(none, none)
+    newest = 0
     for span, _ in _parts(bounds):
         times, positive = acts[1][span], acts[2][span]
         newest = max(newest, int(times.max(where=positive & (times < known), initial=0)))
+    last = newest // MICROSECONDS_PER_DAY
+    found, waiting = (none, none), list[tuple[IntArray, IntArray]]()
     for span, ends_there in _parts(bounds):
-        some = [column[span] for column in acts[:3]]
-        viewers.take(*_watched(some, ends_there, newest // MICROSECONDS_PER_DAY))
-    return viewers
+        waiting.append(_watched([column[span] for column in acts[:3]], ends_there, last))
+        # seldom where many are counted already: each is put in order again
+        if sum(len(keys) for keys, _ in waiting) > max(_KEYS_AT_ONCE, len(found[0])):
+            found, waiting = _together([found, *waiting]), []
+    keys, viewers = _together([found, *waiting])
+    movies, ago = np.divmod(keys, DAYS)
+    return DailyViewers(last - ago, movies, viewers)
 
 
 def _parts(ends: IntArray) -> Iterator[tuple[slice, IntArray]]:
@@ -108,15 +110,27 @@ def _parts(ends: IntArray) -> Iterator[tuple[slice, IntArray]]:
 def _watched(
     acts: Sequence[NDArray[Any]], ends: IntArray, newest: int
 ) -> tuple[IntArray, IntArray]:
-    """Days and films of the `DAYS` days that end with `newest`, one row per user, film and day."""
+    """Keys and viewers of the `DAYS` days that end with `newest`; a key is a film and a day."""
     movies, times, positive = acts
     first, behind = ((newest + add) * MICROSECONDS_PER_DAY for add in (1 - DAYS, 1))
     chosen = np.flatnonzero(positive & (times >= first) & (times < behind))
     users = np.searchsorted(ends, chosen, side="right")
-    days = times[chosen] // MICROSECONDS_PER_DAY
-    # one number for user, day and film: rows of three would be compared byte by byte
-    films, film = np.unique(movies[chosen], return_inverse=True)
-    one = np.sort(((users * DAYS) + newest - days) * max(len(films), 1) + film)
-    one = one[np.flatnonzero(np.diff(one, prepend=-1))]  # NumPy's own unique hashes: far slower
-    rest, film = np.divmod(one, max(len(films), 1))
-    return newest - rest % DAYS, films[film]
+    keys = movies[chosen] * DAYS + (newest - times[chosen] // MICROSECONDS_PER_DAY)
+    known = None
+    if keys.max(initial=0) >= np.iinfo(np.int64).max // (len(ends) + 1):
+        known, keys = np.unique(keys, return_inverse=True)  # ids so large that no user fits beside
+    width = int(keys.max(initial=0)) + 1
+    one = np.sort(users * width + keys)  # to sort numbers is far cheaper than to sort places
+    keys = np.sort(one[np.flatnonzero(np.diff(one, prepend=-1))] % width)
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    found = keys[starts] if known is None else known[keys[starts]]
+    return found, np.diff(starts, append=len(keys))
+
+
+def _together(parts: Sequence[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntArray]:
+    """The keys of all parts, each once, and their viewers."""
+    keys, viewers = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    return keys[starts], np.add.reduceat(viewers[order], starts)

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from movie_mlops.domain.interactions import Interaction, InteractionType, UserId
-from movie_mlops.domain.movies import MovieId
+from movie_mlops.domain.movies import MAX_MOVIE_ID, MovieId
 from movie_mlops.models.serving import trends
 from movie_mlops.models.serving.histories import Histories
 from movie_mlops.models.serving.history_users import _BITS
@@ -34,7 +34,7 @@ def counted(histories: Histories, days: int) -> dict[int, int]:
     return dict(zip(films.tolist(), viewers.tolist(), strict=True))
 
 
-FILMS = [1, 2, 3, 1 + _BITS]  # two of them share a bit of their user
+FILMS = [1, 2, 1 + _BITS, MAX_MOVIE_ID]  # two of them share a bit of their user
 ROWS = st.lists(
     st.tuples(
         st.integers(0, 40), st.sampled_from("abc"), st.sampled_from(FILMS), st.integers(0, 40),
@@ -80,7 +80,8 @@ def test_a_snapshot_has_the_same_counts(rows: list[Row], days: int, at_once: int
     histories = Histories(LENGTH)
     for row in sorted(rows):
         histories.apply(act(*row))
-    with patch.object(trends, "_ACTS_AT_ONCE", at_once):  # so that it is read in several parts
+    # so that it is read in several parts, which are added up now and then
+    with patch.multiple(trends, _ACTS_AT_ONCE=at_once, _KEYS_AT_ONCE=at_once):
         again = Histories.from_arrays(*histories.to_arrays(), LENGTH)
     assert counted(again, days) == counted(histories, days)
     fresh = Histories(LENGTH)
@@ -100,7 +101,7 @@ def test_a_film_of_the_snapshot_that_is_liked_again_that_day_counts_once() -> No
 
 def test_days_to_come_count_when_they_have_come_and_old_ones_go() -> None:
     none = np.empty(0, np.int64)
-    viewers = DailyViewers(none, none)
+    viewers = DailyViewers(none, none, none)
     assert viewers.since(7, TODAY)[0] is None
     viewers.add(TODAY + 400, 1, 1, TODAY)
     viewers.add(TODAY, 2, 1, TODAY)
