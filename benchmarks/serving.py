@@ -51,7 +51,11 @@ uvicorn.Server(config).run([socket.socket(fileno=int(sys.argv[1]))])
 
 @dataclass(frozen=True)
 class System:
-    """Something that serves: how one of its processes is started, and how many there are."""
+    """Something that serves: how one of its processes is started, and how many there are.
+
+    `command` is told an open socket to take connections from; several processes take a port and
+    share it.
+    """
 
     name: str
     command: Callable[[int], list[str]]
@@ -143,9 +147,12 @@ def free_cores(seconds: float = 0.3) -> float:
 def serving(system: System) -> Iterator[tuple[int, list[psutil.Process], float]]:
     """Port, processes, and seconds from the start until it answered."""
     with socket.socket() as listener:
+        if system.processes > 1:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(("127.0.0.1", 0))
-        listener.listen(1024)
         port = listener.getsockname()[1]
+        if system.processes == 1:
+            listener.listen(1024)
         with tempfile.TemporaryDirectory() as samples:
             environment = os.environ | system.environment
             if system.processes > 1:
@@ -153,7 +160,7 @@ def serving(system: System) -> Iterator[tuple[int, list[psutil.Process], float]]
             start = time.perf_counter()
             children = [
                 subprocess.Popen(
-                    system.command(listener.fileno()),
+                    system.command(port if system.processes > 1 else listener.fileno()),
                     env=environment,
                     pass_fds=(listener.fileno(),),
                     stderr=subprocess.DEVNULL,
@@ -344,8 +351,10 @@ def choose(home: Path, model: str, version: str, algorithm: str) -> None:
 
 
 def api(home: Path, processes: int = 1) -> System:
-    def command(fd: int) -> list[str]:
-        return [sys.executable, "-m", "movie_mlops", "api", "--home", str(home), "--fd", str(fd)]
+    def command(number: int) -> list[str]:
+        place = ["--shared", "--port"] if processes > 1 else ["--fd"]
+        begin = [sys.executable, "-m", "movie_mlops", "api", "--home", str(home)]
+        return [*begin, *place, str(number)]
 
     limits = {f"MOVIE_MLOPS_{name}": value for name, value in LIMITS.items()}
     name = f"movie-mlops, {processes} process{'es' if processes > 1 else ''}"

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import httpx
-from tests.faults.test_api_load import LISTS, workers
+from tests.faults.test_api_load import LISTS, until, workers
 from tests.houses import furnish, running
 
 from movie_mlops.settings import Settings
@@ -22,6 +22,7 @@ def test_what_was_written_survives_the_workers_and_is_seen_by_all(tmp_path: Path
             child.kill()
             child.wait()
         house.start()
+        until(lambda: house.are_ready(1))
         with httpx.Client(base_url=url, timeout=60) as api:
             for number, request_id in enumerate(ids):
                 found = api.get(f"/api/v1/predictions/{request_id}")

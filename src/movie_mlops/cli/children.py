@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,13 +93,31 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         ConfigurationError: the port is taken.
     """
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        message = f"port {port} is taken; choose another: make up PORT=8010"
-        raise ConfigurationError(message) from error
+    listener = _bound(host, port, [socket.SO_REUSEADDR])
     listener.listen(1024)
     return listener
+
+
+def join(host: str, port: int) -> socket.socket:
+    """A socket for one of several processes that share the port, not listening yet.
+
+    The kernel deals new connections out among the sockets that listen. On one socket for all,
+    whoever wakes up first takes every connection that a client opens at once.
+
+    Raises:
+        ConfigurationError: the port is taken by somebody who does not share it.
+    """
+    return _bound(host, port, [socket.SO_REUSEADDR, socket.SO_REUSEPORT])
+
+
+def _bound(host: str, port: int, options: Sequence[int]) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    for option in options:
+        made.setsockopt(socket.SOL_SOCKET, option, 1)
+    try:
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        message = f"port {port} is taken; choose another: make up PORT=8010"
+        raise ConfigurationError(message) from error
+    return made

@@ -17,19 +17,24 @@ _WITH_PARENT = click.option("--with-parent", is_flag=True, hidden=True, help="En
 @_HOME
 @click.option("--port", type=int, help="Port.  [default: 8000]")
 @click.option("--fd", type=int, hidden=True, help="Take connections from this open socket.")
+@click.option("--shared", is_flag=True, hidden=True, help="Share the port with processes like it.")
 @_WITH_PARENT
-def api(home: Path | None, port: int | None, fd: int | None, with_parent: bool) -> None:
+def api(
+    home: Path | None, port: int | None, fd: int | None, shared: bool, with_parent: bool
+) -> None:
     """Serve the HTTP API (and the page, when it is built)."""
     gc.disable()  # what is made at the start stays; the server, when it is ready, turns it on
     import socket
 
     from movie_mlops.api.main import serve
+    from movie_mlops.cli.children import join
     from movie_mlops.settings import load_settings
 
     if with_parent:
         end_with_parent()
+    settings = load_settings(home, **({"port": port} if port is not None else {}))
     listener = socket.socket(fileno=fd) if fd is not None else None
-    serve(load_settings(home, **({"port": port} if port is not None else {})), listener)
+    serve(settings, join(settings.host, settings.port) if shared else listener)
 
 
 @click.command()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from movie_mlops.cli.children import STOP_SECONDS, Child, bind, stop_all
+from movie_mlops.cli.children import STOP_SECONDS, Child, bind, join, stop_all
 from movie_mlops.cli.homes import (
     SOURCES,
     choose_home,
@@ -108,6 +108,9 @@ class _House:
 
     def _serve(self) -> None:
         listener = bind(self._settings.host, self._settings.port)
+        if self._workers > 1:  # nobody else has the port; from now on it is shared
+            listener.close()
+            listener = join(self._settings.host, self._settings.port)
         self._servers = [*self._api_children(listener), self._child("worker", ["worker"])]
         if self._torch_port is not None:
             command = ["torch", "--port", str(self._torch_port)]
@@ -126,14 +129,15 @@ class _House:
             click.echo("stopped; everything acknowledged is on disk")
 
     def _api_children(self, listener: "socket.socket") -> list[Child]:
-        """They share the socket, and from two on a folder where their metrics are added up."""
+        """One takes our socket; several share the port, and a folder where metrics are added up."""
         more = {}
+        command = ["api", "--fd", str(listener.fileno())]
         if self._workers > 1:
             samples = (self._settings.home / "var" / "metrics").absolute()
             shutil.rmtree(samples, ignore_errors=True)  # counters begin anew with the house
             samples.mkdir(parents=True)
             more["PROMETHEUS_MULTIPROC_DIR"] = str(samples)
-        command = ["api", "--fd", str(listener.fileno())]
+            command = ["api", "--shared"]
         children = []
         for number in range(1, self._workers + 1):
             child = self._child("api" if self._workers == 1 else f"api-{number}", command)
