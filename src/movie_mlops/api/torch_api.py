@@ -26,7 +26,6 @@ from movie_mlops.api.gate import Gate
 from movie_mlops.api.middleware import Journal, Observer, Traffic
 from movie_mlops.api.routers.health import VERSION, get_live, get_metrics, get_ready
 from movie_mlops.api.schemas.health import LiveOut, PartOut, PartsOut, ReadyOut
-from movie_mlops.api.schemas.movies import title_in
 from movie_mlops.api.schemas.neural import (
     NeuralRecommendations,
     NeuralSimilar,
@@ -100,7 +99,7 @@ def recommend(
             "items": [
                 {
                     "movie_id": item.movie_id,
-                    "title": title_in(services.catalogue.get(item.movie_id), "en"),
+                    "title": services.catalogue.title(item.movie_id, "en") or str(item.movie_id),
                     "score": item.score,
                     "because": item.because,
                 }
@@ -122,7 +121,7 @@ def similar(body: SimilarIn, neural: Neural, services: Services, request: Reques
             "items": [
                 {
                     "movie_id": item.movie_id,
-                    "title": title_in(services.catalogue.get(item.movie_id), "en"),
+                    "title": services.catalogue.title(item.movie_id, "en") or str(item.movie_id),
                     "similarity": item.score,
                 }
                 for item in found

@@ -16,7 +16,7 @@ from movie_mlops.api.dependencies import (
 from movie_mlops.api.errors import request_id_of
 from movie_mlops.api.routers.recommendations import reason_text
 from movie_mlops.api.schemas.ids import MovieIdIn
-from movie_mlops.api.schemas.movies import movie_json, title_in
+from movie_mlops.api.schemas.movies import movie_json
 from movie_mlops.api.schemas.recommendations import ExplanationOut, HomeOut
 from movie_mlops.domain.interactions import parse_user_id
 from movie_mlops.domain.movies import GENRES_KO, MovieId
@@ -61,7 +61,7 @@ def explain_recommendation(
     parts = [
         {
             "movie_id": part.movie_id,
-            "title": _title(services, part.movie_id, language),
+            "title": services.catalogue.title(part.movie_id, language) or str(part.movie_id),
             "contribution": part.contribution,
             "age": part.age,
         }
@@ -124,7 +124,8 @@ def get_home(
 
 def _row(services: ApiServices, row: Row, language: Language) -> dict[str, Any]:
     if row.key == "because":
-        title = reason_text([_title(services, int(row.about or 0), language)], "personal", language)
+        title = services.catalogue.title(int(row.about or 0), language) or str(row.about)
+        title = reason_text([title], "personal", language)
     else:
         about = str(row.about)
         name = GENRES_KO.get(about, about) if language == "ko" else about
@@ -136,10 +137,3 @@ def _row(services: ApiServices, row: Row, language: Language) -> dict[str, Any]:
         "about": row.about,
         "items": [movie_json(film, language, services.posters) for film in films],
     }
-
-
-def _title(services: ApiServices, movie_id: int, language: Language) -> str:
-    """The title; the id for a film that the catalogue no longer has."""
-    if movie_id not in services.catalogue:
-        return str(movie_id)
-    return title_in(services.catalogue.get(movie_id), language)

@@ -16,7 +16,7 @@ from movie_mlops.api.dependencies import (
 )
 from movie_mlops.api.errors import request_id_of
 from movie_mlops.api.schemas.ids import films_of
-from movie_mlops.api.schemas.movies import movie_json, title_in
+from movie_mlops.api.schemas.movies import movie_json
 from movie_mlops.api.schemas.recommendations import (
     BatchUser,
     ManyUserIds,
@@ -192,22 +192,20 @@ def _item(
     services: ApiServices,
     expanded: ApiServices | None,
 ) -> dict[str, Any]:
-    movie = services.catalogue.get(item.movie_id)
-    titles = [
-        title_in(services.catalogue.get(because), language)
-        for because in item.because
-        if because in services.catalogue
-    ]
+    title_of = services.catalogue.title
+    titles = [title for film in item.because if (title := title_of(film, language)) is not None]
     text = reason_text(titles, path, language)
-    if item.new_like is not None and item.new_like in services.catalogue:
-        text = _NEW[language].format(title_in(services.catalogue.get(item.new_like), language))
+    if item.new_like is not None:
+        like = title_of(item.new_like, language)
+        text = _NEW[language].format(like) if like is not None else text
     shown = {
         "movie_id": item.movie_id,
-        "title": title_in(movie, language),
+        "title": title_of(item.movie_id, language) or str(item.movie_id),
         "score": item.score,
         "reason": {"text": text, "because": item.because},
     }
     if expanded is not None:
+        movie = services.catalogue.get(item.movie_id)
         shown["movie"] = movie_json(movie, language, expanded.posters)
     return shown
 

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,12 +15,13 @@ from movie_mlops.data.tables import MOVIES
 from movie_mlops.domain.errors import MovieNotFoundError
 from movie_mlops.domain.movies import GENRES, Movie
 from movie_mlops.models.algorithms.base import FloatArray, IntArray
+from movie_mlops.models.serving.posters import Language
 
 ReadTable = Callable[[], pl.DataFrame | None]
 """Reads a whole table; None while there is none yet."""
 
 _TITLES = ("title", "title_en", "title_ko", "original_title")
-_KEPT_FILMS = 20_000
+_KEPT_FILMS, _KEPT_TITLES = 20_000, 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class Person:
     name_ko: str | None
     taste: str | None
     taste_ko: str | None
+
+
+class _Title(NamedTuple):
+    en: str
+    ko: str
 
 
 class _Films:
@@ -58,6 +64,7 @@ class _Films:
             [_genre_bits(genres) for genres in self.frame["genres"].to_list()], np.uint32
         )
         self.made: dict[int, Movie] = {}
+        self.named: dict[int, _Title] = {}
 
     @cached_property
     def latest(self) -> IntArray:
@@ -77,6 +84,18 @@ class _Films:
             found = _movie(self.frame.row(row, named=True))
             if len(self.made) < _KEPT_FILMS:
                 self.made[movie_id] = found
+        return found
+
+    def title(self, movie_id: int) -> _Title | None:
+        found = self.named.get(movie_id)
+        if found is None:
+            row = self.row(movie_id)
+            if row is None:
+                return None
+            title, *own = (self.frame[name][row] for name in ("title", "title_en", "title_ko"))
+            found = _Title(*(each or title for each in own))
+            if len(self.named) < _KEPT_TITLES:
+                self.named[movie_id] = found
         return found
 
 
@@ -127,6 +146,13 @@ class Catalogue:
             message = f"the catalogue has no film {movie_id}; /api/v1/movies lists them all"
             raise MovieNotFoundError(message)
         return films.movie(row)
+
+    def title(self, movie_id: int, language: Language) -> str | None:
+        """The title in this language, where there is one; None without such a film."""
+        found = self._films.title(movie_id)
+        if found is None:
+            return None
+        return found.ko if language == "ko" else found.en
 
     def page(self, after: int, limit: int) -> list[Movie]:
         """Films with ids above `after`, in order of id."""

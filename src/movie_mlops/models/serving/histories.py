@@ -48,6 +48,7 @@ class Histories:
         )
         self.trends = recent_viewers(self._base.ends, self._base.acts, _today())
         self._users: dict[str, User] = {}
+        self._new_users = 0  # of them, those whom the snapshot does not know
         self._lock = threading.Lock()
         self._clock = 0
         self._base_stamp = 0
@@ -101,7 +102,7 @@ class Histories:
     @property
     def user_count(self) -> int:
         """Users with at least one act in the snapshot or since."""
-        return len(self._base.rows.keys() | self._users.keys())
+        return len(self._base.rows) + self._new_users
 
     @property
     def reached(self) -> dict[Place, int]:
@@ -198,6 +199,7 @@ class Histories:
         """
         with self._lock:
             self._base, self._users = fresh._base, fresh._users  # noqa: SLF001 (same class)
+            self._new_users = fresh._new_users  # noqa: SLF001 (same class)
             self.trends = fresh.trends
             for place, offset in fresh._reached.items():  # noqa: SLF001 (same class)
                 self._reached[place] = max(offset, self._reached.get(place, 0))
@@ -221,6 +223,7 @@ class Histories:
             return user
         if user is None:
             user = self._users[interaction.user_id] = User(self._base, interaction.user_id)
+            self._new_users += interaction.user_id not in self._base.rows
             user.stamp = self._base_stamp
         bound = _ACTS_PER_FILM * self.length
         act: Act | None

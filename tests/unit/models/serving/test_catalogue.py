@@ -29,6 +29,16 @@ def test_a_film_has_everything_the_page_shows(catalogue: Catalogue) -> None:
         catalogue.get(10**9)
 
 
+def test_titles_are_those_of_the_language_or_the_film_s_own(catalogue: Catalogue) -> None:
+    assert [catalogue.title(5, "en"), catalogue.title(5, "ko")] == ["The Film 5", "영화 5"]
+    assert catalogue.title(10**9, "en") is None
+    own = movies().with_columns(title_en=pl.lit(None, pl.String), title_ko=pl.lit(""))
+    nameless = Catalogue(lambda: own)
+    for film in own["movie_id"].to_list():
+        title = nameless.get(film).title
+        assert {nameless.title(film, "en"), nameless.title(film, "ko")} == {title}
+
+
 def test_pages_visit_every_film_once(catalogue: Catalogue) -> None:
     seen: list[int] = []
     while page := catalogue.page(seen[-1] if seen else 0, 7):

@@ -191,7 +191,7 @@ def test_a_table_gives_the_same_histories_as_its_events() -> None:
             act(number, row["movie_id"], row["interaction_type"], row["user_id"], hours,
                 rating=row["rating"])
         )  # fmt: skip
-    assert table.user_count == 61
+    assert table.user_count == events.user_count == 61
     for user in ("1", "2", "60", "new"):
         assert films(table, user) == films(events, user)
         assert hidden(table, user) == hidden(events, user)
@@ -247,6 +247,19 @@ def test_positions_travel_with_the_arrays() -> None:
     again = Histories.from_arrays(*histories.to_arrays(), LENGTH)
     assert again.reached == {Place("user-events", 2): 42}
     assert again.has_applied(Position("user-events", 2, 40))
+
+
+def test_users_of_the_snapshot_and_new_ones_are_counted_once() -> None:
+    live = Histories.from_frame(interactions(), LENGTH)
+    known = live.user_count
+    for number, user in enumerate(["1", "new", "new", "newer"]):
+        live.apply(act(number, 7 + number, "like", user))
+    assert live.user_count == known + 2
+    fresh = Histories.from_arrays(*live.to_arrays(), LENGTH)
+    assert fresh.user_count == known + 2
+    fresh.apply(act(9, 7, "like", "newest"))
+    live.rebase(fresh)
+    assert live.user_count == known + 3
 
 
 def test_a_rebase_keeps_what_only_this_process_knows() -> None:
