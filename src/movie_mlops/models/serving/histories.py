@@ -252,8 +252,10 @@ class Histories:
         all_movies, times, positive, tokens = self._base.acts
         if tokens[span].any():  # single acts: a film may stand there more than once
             return self._view(User(self._base, user_id), self._base_stamp)
-        movies, trains = all_movies[span], positive[span]
-        latest, at = movies[trains][-self.length :], times[span][trains][-self.length :]
+        movies, trains, at = all_movies[span], positive[span], times[span]
+        if trains.all() and len(movies) <= self.length:
+            return UserHistory(movies, movies, self._base_stamp, at)
+        latest, at = movies[trains][-self.length :], at[trains][-self.length :]
         return UserHistory(latest, movies, self._base_stamp, at)
 
     def _view(self, user: User, stamp: int, left_out: Set[int] = frozenset()) -> UserHistory:

@@ -50,7 +50,7 @@ class SimilarFilms:
         if not at.size:
             return ()
         likeness = np.array(model.similar(int(at[0])))
-        self._shown.hide(likeness, loaded, np.array([movie_id]))
+        self._shown.hide(likeness, loaded, at)
         best = [row for row in best_of(likeness, k) if likeness[row] > 0]
         return tuple(
             ScoredMovie(MovieId(int(model.movie_ids[row])), float(likeness[row])) for row in best

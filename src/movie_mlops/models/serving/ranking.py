@@ -1,6 +1,7 @@
 """Where films stand in a model, which of them may be shown, and which have the best scores."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ class Shown:
         self._catalogue = catalogue
         self._gone: dict[tuple[str, int], NDArray[np.int64]] = {}
 
-    def hide(self, scores: FloatArray, loaded: LoadedModel, hidden: IntArray) -> None:
-        """Set the scores of these films, and of those that are gone, to -inf, in place."""
-        scores[positions(loaded.model, hidden)] = -np.inf
+    def hide(self, scores: FloatArray, loaded: LoadedModel, hidden: NDArray[np.int64]) -> None:
+        """Set the scores at these positions, and of films that are gone, to -inf, in place."""
+        scores[hidden] = -np.inf
         scores[self._not_shown(loaded)] = -np.inf
 
     def _not_shown(self, loaded: LoadedModel) -> NDArray[np.int64]:
@@ -67,8 +68,8 @@ def scores_for(model: Recommender, films: NDArray[np.int64], times: IntArray | N
 
 
 def all_finite(scores: FloatArray) -> bool:
-    """Whether no score is NaN or infinite; the two ends tell, without a flag for each."""
-    return not scores.size or bool(np.isfinite(scores.min()) and np.isfinite(scores.max()))
+    """Whether no score is NaN or infinite, or so large (1e19) that a sum of squares is."""
+    return isfinite(scores.dot(scores))
 
 
 def best_of(scores: FloatArray | NDArray[Any], k: int) -> Sequence[int]:

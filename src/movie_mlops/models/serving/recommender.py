@@ -196,7 +196,7 @@ class RecommendationService:
         scores = np.array(scores_for(model, films, times))
         score = float(scores[item])
         baseline, exact, parts = taken_apart(model, films, item, score, times)
-        self._shown.hide(scores, loaded, history.hidden)
+        self._shown.hide(scores, loaded, positions(model, history.hidden))
         rank = int((scores > score).sum()) + 1 if np.isfinite(scores[item]) else None
         return Explanation(
             user_id, movie_id, score, baseline, exact, parts, rank,
@@ -257,7 +257,9 @@ class RecommendationService:
         # with the dial up, places do not go by score, so that none can be kept for new films
         new = self._new.of(loaded) if films.size and not wish.diversity else None
         of_new = new.scores(scores, films) if new is not None else None
-        self._shown.hide(scores, loaded, history.hidden)
+        alike = films.size and history.hidden is history.films
+        hidden = films if alike else positions(model, history.hidden)
+        self._shown.hide(scores, loaded, hidden)
         ids = np.asarray(model.movie_ids)  # a memory map's own indexing is slow
         if films.size:
             best = best_of(scores, k)
