@@ -35,6 +35,7 @@ from movie_mlops.models.serving.trends import MICROSECONDS_PER_DAY, recent_viewe
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _UNDO = InteractionType.UNDO  # looked up once: that costs more than the comparison
+_KEPT_VIEWS = 5_000
 _ACTS_PER_FILM = 4  # single acts kept for undo, as a multiple of the history's length
 
 
@@ -48,6 +49,7 @@ class Histories:
         )
         self.trends = recent_viewers(self._base.ends, self._base.acts, _today())
         self._users: dict[str, User] = {}
+        self._views: dict[str, UserHistory] = {}  # of some of them, as they are now
         self._new_users = 0  # of them, those whom the snapshot does not know
         self._lock = threading.Lock()
         self._clock = 0
@@ -125,9 +127,12 @@ class Histories:
             user = self._users.get(user_id)
             if user is None:
                 return self._of_snapshot(user_id)
-            if user.view is None:
-                user.view = self._view(user, user.stamp)
-            return user.view
+            view = self._views.get(user_id)
+            if view is None:
+                if len(self._views) >= _KEPT_VIEWS:
+                    self._views.clear()
+                view = self._views[user_id] = self._view(user, user.stamp)
+            return view
 
     def without(self, user_id: str, films: Set[int]) -> UserHistory:
         """As if these films had not been liked or watched; what is hidden stays hidden."""
@@ -207,7 +212,8 @@ class Histories:
             self._base_stamp = self._clock
             for user in self._users.values():
                 self._clock += 1
-                user.stamp, user.view = self._clock, None
+                user.stamp = self._clock
+            self._views.clear()
             for interaction in self._ahead.values():
                 self._apply(interaction)
 
@@ -241,7 +247,8 @@ class Histories:
                 self._count(act, 1)
         if act is not None:
             self._clock += 1
-            user.stamp, user.view = self._clock, None
+            user.stamp = self._clock
+            self._views.pop(interaction.user_id, None)
         return user
 
     def _count(self, act: Act, amount: int) -> None:

@@ -40,14 +40,13 @@ class Act(NamedTuple):  # made by the dozen when a user comes back: a tuple is m
 class User:
     """One user who did something since the snapshot."""
 
-    __slots__ = ("_base", "_bits", "_span", "acts", "reached", "settled", "stamp", "undone", "view")
+    __slots__ = ("_base", "_bits", "_span", "acts", "reached", "settled", "stamp", "undone")
 
     def __init__(self, base: SnapshotHistories, user_id: str) -> None:
         self.settled: dict[int, Act] = {}  # by film, over the base; can no longer be undone
         self.acts: dict[int, Act] = {}  # by token of the event id
         self.undone: dict[int, None] = {}
         self._bits = 0  # of each film in `acts` one is set; what they leave out is not searched
-        self.view: UserHistory | None = None
         self.stamp = 0
         self.reached = 0  # the offset behind the last event that this process took itself
         self._base, self._span = base, base.span(user_id)

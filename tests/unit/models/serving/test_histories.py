@@ -249,6 +249,17 @@ def test_positions_travel_with_the_arrays() -> None:
     assert again.has_applied(Position("user-events", 2, 40))
 
 
+def test_of_many_active_users_only_some_are_kept_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("movie_mlops.models.serving.histories._KEPT_VIEWS", 2)
+    histories = Histories(LENGTH)
+    for number in range(50):
+        histories.apply(act(number, number, user=f"u{number % 5}"))
+        for user in range(5):
+            seen = [film for film in range(number + 1) if film % 5 == user]
+            assert films(histories, f"u{user}") == seen
+        assert len(histories._views) <= 2
+
+
 def test_users_of_the_snapshot_and_new_ones_are_counted_once() -> None:
     live = Histories.from_frame(interactions(), LENGTH)
     known = live.user_count
