@@ -48,9 +48,16 @@ SMALLEST_ERROR = 0.2
 ENCODERS: tuple[type[Encoder], ...] = (TitleGrams, TitleNeighbours, GenreSets, People)
 ALL_COLUMNS = (*COLUMNS, *(column for encoder in ENCODERS for column in encoder.columns))
 _RANGED = [COLUMNS.index(name) for name in ("start_year", "runtime_minutes", "log_votes")]
-_OF_GENRES = frozenset(
-    at for at, name in enumerate(ALL_COLUMNS) if name.startswith("genre") or name == "first_genre"
-)
+# columns that hang on one thing, or are the same for most films
+_TOGETHER = [
+    {ALL_COLUMNS.index(name) for name in names}
+    for names in (
+        [name for name in ALL_COLUMNS if name.startswith("genre")] + ["first_genre"],
+        ["start_year", "age", "decade"],
+        ["adult", "title_words", "title_digits", "title_foreign", "title_colon", "title_sequel",
+         "title_differs", *People.columns],
+    )
+]  # fmt: skip
 Values = NDArray[np.float64]
 
 
@@ -122,7 +129,8 @@ class Boosted:
         half = self._quantile * max(self._error_base + size, SMALLEST_ERROR)
         within = True
         for column, low, high in self._bounds:
-            within &= not (row[column] < low or row[column] > high)
+            if row[column] < low or row[column] > high:
+                within = False
         return rating, max(rating - half, 1.0), min(rating + half, 10.0), within
 
     def _columns(self, film: Film) -> list[float]:
@@ -172,7 +180,7 @@ class Boosted:
     def _set_trees(self, mean: Trees, error: Trees) -> None:
         self._mean, self._error = mean, error
         self._split = len(mean.roots)
-        self._tables = LeafTables(mean, error, together=_OF_GENRES)
+        self._tables = LeafTables(mean, error, together=_TOGETHER)
 
     def _set_range(self, bounds: Values) -> None:
         self._range = bounds

@@ -6,7 +6,7 @@ between thresholds in which the value lies, so it is looked up. The lowest bit l
 """
 
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any
@@ -18,19 +18,23 @@ from movie_mlops.models.algorithms.trees import LEAF, Trees
 
 MOST_LEAVES = 64
 _ROWS_AT_ONCE = 4_096
-_KEPT_ROWS = 512
+_KEPT_ROWS = 256
 Values = NDArray[np.float64]
+_Column = tuple[int, list[float], int]  # its number, thresholds, where its rows begin
+_Kept = tuple[
+    Callable[[list[float]], tuple[float, ...]], Callable[[tuple[float, ...]], NDArray[Any]]
+]
 
 
 class LeafTables:
     """Trees of at most 64 leaves, as fast for one row as for many; the same sums as `Trees`.
 
     The table has one row for each interval of each column and one for its missing values, and one
-    set of bits per tree: 17 MB for 900 trees on 15 columns of numbers. The columns `together` are
-    those whose values come again together from row to row: what they leave is kept.
+    set of bits per tree: 17 MB for 1,900 trees on 45 columns. The columns of each group of
+    `together` are those whose values come again together from row to row: what they leave is kept.
     """
 
-    def __init__(self, *ensembles: Trees, together: Collection[int] = ()) -> None:
+    def __init__(self, *ensembles: Trees, together: Iterable[Collection[int]] = ()) -> None:
         trees = Trees.together(ensembles)
         counts, starts = _leaves(trees)
         order = np.argsort(trees.roots, kind="stable")
@@ -44,7 +48,7 @@ class LeafTables:
         self._all, self._one = bits.type(2 ** (8 * bits.itemsize) - 1), bits.type(1)
         inner = np.flatnonzero(~leaf)
         below = _runs(starts[trees.left[inner]], counts[trees.left[inner]], bits)
-        self._columns: list[tuple[int, list[float], int]] = []  # thresholds, where rows begin
+        self._columns: list[_Column] = []
         tables, offset = [np.empty((0, len(trees.roots)), bits)], 0
         for column in np.unique(trees.feature[inner]):
             here = trees.feature[inner] == column
@@ -59,29 +63,39 @@ class LeafTables:
             tables.append(table)
             offset += len(table)
         self._table = np.concatenate(tables)
-        self._alone = [each for each in self._columns if each[0] not in together]
-        self._together = [each for each in self._columns if each[0] in together]
-        if len(self._together) < 2:  # nothing to keep, and an itemgetter of one gives no tuple
-            self._alone, self._together = self._columns, []
-        else:
-            self._key = itemgetter(*[column for column, _, _ in self._together])
-            self._left_together = lru_cache(_KEPT_ROWS)(partial(self._left, self._together))
+        self._alone, self._together = self._columns, list[_Kept]()
+        for group in together:
+            kept = [each for each in self._alone if each[0] in group]
+            if len(kept) > 1:
+                self._together.append(self._keeping(kept))
+                self._alone = [each for each in self._alone if each[0] not in group]
+
+    def _keeping(self, columns: list[_Column]) -> _Kept:
+        """How to find the values of these columns in a row, and what such values leave."""
+        key = itemgetter(*[column for column, _, _ in columns])
+        places = [
+            (place, thresholds, offset) for place, (_, thresholds, offset) in enumerate(columns)
+        ]
+        return key, lru_cache(_KEPT_ROWS)(partial(self._left, places))
 
     def row(self, row: list[float]) -> Values:
         """Leaf value of one row of columns in each tree, shape [trees]; NaN is missing."""
-        left = self._left(self._alone, [row[column] for column, _, _ in self._alone])
-        if self._together:
-            left &= self._left_together(self._key(row))
+        left = self._left(self._alone, row)
+        for key, left_by in self._together:
+            left &= left_by(key(row))
         return self._found(left)
 
-    def _left(
-        self, columns: list[tuple[int, list[float], int]], values: Collection[float]
-    ) -> NDArray[Any]:
+    def _left(self, columns: list[_Column], row: Sequence[float]) -> NDArray[Any]:
         """The leaves that the values of these columns leave, as bits, shape [trees]."""
         places = [
             # NaN alone is not itself
-            offset + (bisect_left(thresholds, value) if value == value else len(thresholds) + 1)
-            for (_, thresholds, offset), value in zip(columns, values, strict=True)
+            offset
+            + (
+                bisect_left(thresholds, value)
+                if (value := row[column]) == value
+                else len(thresholds) + 1
+            )
+            for column, thresholds, offset in columns
         ]
         if not places:
             return np.full(len(self._before), self._all)

@@ -7,7 +7,7 @@ seen a row's own rating would tell it.
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -28,7 +28,6 @@ GENRE_SET_PRIOR = 20.0  # films of the mean rating that each set of genres start
 PERSON_PRIOR = 3.0  # the same for a director or an actor
 LEADING_ACTORS = 5
 _NOBODY = (0.0, 0.0, 0.0, 0.0, 0.0)
-KEPT_TITLES = 4_096  # they come again: in a page's requests, and in every fold
 Values = NDArray[np.float64]
 
 
@@ -85,12 +84,11 @@ class TitleGrams:
 
     def row(self, film: Film) -> tuple[float, ...]:
         """See Encoder."""
-        return self._of(film.title_text)
+        return (self._score(film.title_text),)
 
     @cached_property
-    def _of(self) -> Callable[[str], tuple[float]]:
-        score = TitleScores(self._weights)
-        return lru_cache(maxsize=KEPT_TITLES)(lambda text: (score(text),))
+    def _score(self) -> TitleScores:
+        return TitleScores(self._weights)
 
     def arrays(self) -> Arrays:
         """See Encoder."""

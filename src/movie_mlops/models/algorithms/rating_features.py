@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from math import log1p, nan
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from movie_mlops.models.algorithms.base import RatingRows
 
 _SEQUEL = re.compile(r"\b(?:[2-9]|II|III|IV|V|VI|Part|Chapter|Returns?)\b", re.IGNORECASE)
 _GENRE_PLACE = {name: place for place, name in enumerate(GENRES)}
-_GENRE_BIT = {name: 1 << place for name, place in _GENRE_PLACE.items()}
+_KEPT_SETS = 256  # of genres; they come again in other films
 
 BASIC_COLUMNS = ("start_year", "runtime_minutes", "num_votes")
 """The guide's three."""
@@ -54,7 +55,7 @@ class Film(NamedTuple):
     @property
     def genre_mask(self) -> int:
         """The set of genres as one number."""
-        return sum({_GENRE_BIT.get(name, 0) for name in self.genres})
+        return _of_genres(tuple(self.genres))[0]
 
 
 def films_of(rows: RatingRows) -> list[Film]:
@@ -71,10 +72,7 @@ def film_row(film: Film, now: float) -> list[float]:
     """All columns of COLUMNS; `now` is the year that ages count from."""
     year, votes, title = film.start_year, film.num_votes, film.title
     age = max(now - year, 0.5) if year == year else year  # a missing year stays missing
-    known = [_GENRE_PLACE[name] for name in film.genres if name in _GENRE_PLACE]
-    genres = [0.0] * len(GENRES)
-    for place in known:
-        genres[place] = 1.0
+    _, first_genre, genres = _of_genres(tuple(film.genres))
     return [
         year,
         film.runtime_minutes,
@@ -82,7 +80,7 @@ def film_row(film: Film, now: float) -> list[float]:
         log1p(votes / age),
         age,
         sum(genres),
-        known[0] if known else nan,
+        first_genre,
         year // 10,
         film.adult,
         *_title_features(title),
@@ -95,6 +93,14 @@ def film_features(rows: RatingRows, now: float) -> NDArray[np.float64]:
     """`film_row` of every row, shape [rows, columns]."""
     found = [film_row(film, now) for film in films_of(rows)]
     return np.array(found, np.float64).reshape(len(rows), len(COLUMNS))
+
+
+@lru_cache(_KEPT_SETS)
+def _of_genres(names: tuple[str, ...]) -> tuple[int, float, list[float]]:
+    """The set of these genres as one number, the first of them, and which of all they are."""
+    known = [_GENRE_PLACE[name] for name in names if name in _GENRE_PLACE]
+    flags = [float(place in known) for place in range(len(GENRES))]
+    return sum({1 << place for place in known}), known[0] if known else nan, flags
 
 
 def _title_features(title: str) -> tuple[float, ...]:

@@ -4,8 +4,7 @@ Ridge regression over hashed features (Weinberger et al., ICML 2009); rows have 
 """
 
 import zlib
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from math import fsum, sqrt
 from typing import TYPE_CHECKING
 
@@ -18,52 +17,27 @@ if TYPE_CHECKING:
 TITLE_BUCKETS = 1 << 17
 _SIZES = (2, 3, 4, 5)
 LONGEST_TITLE = 200  # characters; what stands behind them says nothing
-_KEPT_WORDS = 4_096  # they come again in other titles; 2 KB each
-_LONGEST_KEPT = 12
-_Weights = dict[bytes, float]
+_LENGTHS = _SIZES[-1]  # of runs that are hashed at once, from 1 on
 
 
 def _text(title: str) -> str:
     return f" {title.casefold()[:LONGEST_TITLE]} "
 
 
-def _grams(text: str) -> list[bytes]:
-    """Every run of 2 ... 5 characters, some more than once."""
-    whole = text.encode()
+def _words(text: str) -> set[bytes]:
+    return {f"word {word}".encode() for word in text.split()}
+
+
+def _features(text: str) -> set[bytes]:
+    """The n-grams and words, each of which counts once."""
     spans = [(at, at + size) for size in _SIZES for at in range(len(text) - size + 1)]
-    if len(whole) == len(text):  # ASCII: characters are bytes
-        return [whole[start:end] for start, end in spans]
-    return [text[start:end].encode() for start, end in spans]
-
-
-def _words(text: str) -> list[bytes]:
-    return [f"word {word}".encode() for word in text.split()]
-
-
-def _over_spaces(text: str) -> list[bytes]:
-    """The n-grams that have a space within, so that no word alone has them."""
-    whole, found = text.encode(), list[bytes]()
-    plain, last = len(whole) == len(text), len(text) - 1
-    at = text.find(" ", 1)
-    while 0 < at < last:
-        one, two, three = at - 1, max(at - 2, 0), max(at - 3, 0)
-        if plain:
-            found += (
-                whole[one : at + 2], whole[one : at + 3], whole[one : at + 4],
-                whole[two : at + 2], whole[two : at + 3], whole[three : at + 2],
-            )  # fmt: skip
-        else:
-            spans = ((one, 2), (one, 3), (one, 4), (two, 2), (two, 3), (three, 2))
-            found += [text[start : at + more].encode() for start, more in spans]
-        at = text.find(" ", at + 1)
-    return found
+    return {text[start:end].encode() for start, end in spans} | _words(text)
 
 
 def _buckets(title: str) -> NDArray[np.int64]:
-    """Hashes of a title's n-grams and words, each of which counts once."""
-    text = _text(title)
-    features = {*_grams(text), *_words(text)}
-    return np.fromiter((zlib.crc32(each) % TITLE_BUCKETS for each in sorted(features)), np.int64)
+    """Hashes of a title's n-grams and words."""
+    features = sorted(_features(_text(title)))
+    return np.fromiter((zlib.crc32(each) % TITLE_BUCKETS for each in features), np.int64)
 
 
 def title_matrix(titles: Sequence[str]) -> "sparse.csr_matrix":
@@ -93,28 +67,58 @@ def fit_title_weights(
 class TitleScores:
     """A row of `title_matrix` times the weights, title by title.
 
-    Words come again though titles do not: the weights of what is within a word are kept for the
-    latest words, and only what goes over a space is looked up anew. Exact: the sum is rounded once,
-    so that its order does not matter.
+    Exact: the sum is rounded once, so that its order does not matter.
     """
 
     def __init__(self, weights: NDArray[np.float32]) -> None:
-        self._weights = weights.data  # one number at a time; of an array that is slow
-        self._kept = lru_cache(_KEPT_WORDS)(self._of_word)
+        self._weights = weights
+        self._one_by_one = weights.data  # of an array that is slow
 
     def __call__(self, title: str) -> float:
         """What the title alone says of the rating, about 0."""
         text = _text(title)
-        found: _Weights = {}
-        for word in text[1:-1].split(" "):
-            found |= self._kept(word) if len(word) <= _LONGEST_KEPT else self._of_word(word)
-        found |= self._of(_over_spaces(text))
-        return fsum(found.values()) / sqrt(max(len(found), 1))
+        found, others = list[float](), _features
+        if text.isascii():
+            found, others = self._weights.take(_ascii_buckets(text)).tolist(), _words
+        weights, crc32 = self._one_by_one, zlib.crc32
+        found += [weights[crc32(each) % TITLE_BUCKETS] for each in others(text)]
+        return fsum(found) / sqrt(max(len(found), 1))
 
-    def _of_word(self, word: str) -> _Weights:
-        """The weight of all that is in a word between two spaces, or in two spaces alone."""
-        return self._of([*_grams(f" {word} "), *_words(word)])
 
-    def _of(self, features: Iterable[bytes]) -> _Weights:
-        weights, crc32 = self._weights, zlib.crc32
-        return {each: weights[crc32(each) % TITLE_BUCKETS] for each in features}
+def _ascii_buckets(text: str) -> NDArray[np.int64]:
+    """Hashes of the n-grams alone, each once, of a text of at least two ASCII characters.
+
+    All at once: a CRC is the XOR of what each byte gives it at its distance from the end, and the
+    runs that end at a character are that character, with the one before it, and so on.
+    """
+    given = _GIVEN.take(np.frombuffer(_NOTHING + text.encode(), np.uint8), axis=1)
+    # row d moved right by d: in one column a character and those before it
+    columns = np.ndarray(
+        (_LENGTHS, len(text)), np.int64, given, 8 * len(_NOTHING), (given.strides[0] - 8, 8)
+    )
+    runs = np.bitwise_xor.accumulate(columns)[1:].ravel()
+    runs.sort()
+    # A run that begins before the text is a shorter one again. The shortest, a single character, is
+    # none of `_SIZES`; its number is the lowest and goes with the first.
+    later = runs[1:]
+    buckets: NDArray[np.int64] = later[later != runs[:-1]] & (TITLE_BUCKETS - 1)
+    return buckets
+
+
+def _givens() -> NDArray[np.int64]:
+    """What each byte gives the number of a run, by the distance from the run's end.
+
+    The CRC's lowest bits, and above them the byte itself in bits of that distance alone, so that
+    no two runs have the same number. Behind ASCII stands a byte that gives nothing.
+    """
+    given = np.zeros((_LENGTHS, 129), np.int64)
+    for distance in range(_LENGTHS):
+        behind = bytes(distance)
+        for byte in range(128):
+            crc = zlib.crc32(bytes([byte]) + behind) ^ zlib.crc32(behind)
+            given[distance, byte] = (byte + 1) * TITLE_BUCKETS << 8 * distance | crc % TITLE_BUCKETS
+    return given
+
+
+_GIVEN = _givens()
+_NOTHING = b"\x80" * (_LENGTHS - 1)

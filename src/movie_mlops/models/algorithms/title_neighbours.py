@@ -2,9 +2,8 @@
 
 import re
 import zlib
-from bisect import bisect_left
-from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache
+from collections.abc import Mapping
+from functools import cached_property
 from itertools import pairwise
 from math import sqrt
 from typing import Any, ClassVar, Self
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from movie_mlops.domain.errors import ArtifactCorruptError
 from movie_mlops.models.algorithms.base import Arrays, RatingRows
-from movie_mlops.models.algorithms.rating_encoders import KEPT_TITLES, Values, checked_numbers
+from movie_mlops.models.algorithms.rating_encoders import Values, checked_numbers
 from movie_mlops.models.algorithms.rating_features import Film, films_of
 from movie_mlops.models.algorithms.title_grams import LONGEST_TITLE
 
@@ -23,6 +22,8 @@ NEIGHBOURS = 10
 _PRIOR = 0.02
 _WORD = re.compile(r"\w+")
 _NONE = (0.0, 0.0, 0.0)
+_REST = 16  # bits of a hash behind those that it is looked up by
+_BEFORE = np.array([-1], np.int32)  # stands before every film
 
 
 class TitleNeighbours:
@@ -36,7 +37,7 @@ class TitleNeighbours:
 
     def fit(self, rows: RatingRows, centred: Values) -> Self:
         """See Encoder."""
-        words = [np.array(_words(film.title_text), np.int64) for film in films_of(rows)]
+        words = [np.array(_hashes(_words(film.title_text)), np.int64) for film in films_of(rows)]
         owners = np.repeat(np.arange(len(words)), [len(each) for each in words])
         flat = np.concatenate(words) if words else np.empty(0, np.int64)
         hashes, places, counts = np.unique(flat, return_inverse=True, return_counts=True)
@@ -56,23 +57,17 @@ class TitleNeighbours:
 
     def row(self, film: Film) -> tuple[float, ...]:
         """See Encoder."""
-        return self._of(film.title_text)
-
-    @cached_property
-    def _of(self) -> Callable[[str], tuple[float, ...]]:
-        # one number at a time is slow of an array
-        self._views: Any = (self._hashes.data, self._rarity.data, self._ends.data)
-        return lru_cache(maxsize=KEPT_TITLES)(self._look_up)
-
-    def _look_up(self, text: str) -> tuple[float, ...]:
-        lists, weights, norm = self._in_common(_words(text))
-        if not lists:
+        words = _words(film.title_text)
+        if max(map(self._place, map(zlib.crc32, words)), default=-1) < 0:
+            return _NONE  # no pair has a word that no title has
+        lists, weights, norm = self._in_common(_hashes(words))
+        found = np.concatenate([_BEFORE, *lists])
+        films = np.sort(found)
+        films = films[1:][films[1:] != films[:-1]]
+        if not len(films):
             return _NONE
         sizes = [len(each) for each in lists]
-        found = np.concatenate(lists)
-        films = np.sort(found)
-        films = films[np.concatenate([[True], films[1:] != films[:-1]])]
-        shared: Any = np.bincount(films.searchsorted(found), np.repeat(weights, sizes))
+        shared: Any = np.bincount(films.searchsorted(found[1:]), np.array(weights).repeat(sizes))
         likeness = shared / (self._norms.take(films) * norm)
         if len(films) > NEIGHBOURS:
             nearest = (-likeness).argpartition(NEIGHBOURS)[:NEIGHBOURS]
@@ -84,11 +79,11 @@ class TitleNeighbours:
 
     def _in_common(self, words: list[int]) -> tuple[list[NDArray[np.int32]], list[float], float]:
         """The films and the weight of each word that has some, and the length of the title."""
-        hashes, rarity, ends = self._views
+        _, _, rarity, ends = self._views
         lists, weights, squares, rarest = [], [], [], float(self._rarest[0])
         for word in words:
-            place = bisect_left(hashes, word)
-            if place == len(hashes) or hashes[place] != word:
+            place = self._place(word)
+            if place < 0:
                 squares.append(rarest * rarest)
                 continue
             squares.append(rarity[place] * rarity[place])
@@ -98,6 +93,24 @@ class TitleNeighbours:
                 weights.append(squares[-1])
         # summed only where it is wanted, and as NumPy does: films that tie are many
         return lists, weights, max(sqrt(np.add.reduce(squares)), 1e-9) if lists else 0.0
+
+    @cached_property
+    def _views(self) -> Any:
+        """Where the hashes of each beginning begin, and what belongs to each hash.
+
+        One number at a time is slow of an array.
+        """
+        firsts = self._hashes.searchsorted(np.arange((1 << 32 - _REST) + 1) << _REST)
+        return firsts.astype(np.int32).data, self._hashes.data, self._rarity.data, self._ends.data
+
+    def _place(self, word: int) -> int:
+        """Where the hash stands among those of all titles; -1: nowhere."""
+        firsts, hashes, _, _ = self._views
+        beginning = word >> _REST
+        for place in range(firsts[beginning], firsts[beginning + 1]):
+            if hashes[place] == word:
+                return place
+        return -1
 
     def arrays(self) -> Arrays:
         """See Encoder."""
@@ -128,8 +141,11 @@ class TitleNeighbours:
         return made
 
 
-def _words(text: str) -> list[int]:
+def _words(text: str) -> list[bytes]:
+    return [word.encode() for word in _WORD.findall(text.casefold()[:LONGEST_TITLE])]
+
+
+def _hashes(words: list[bytes]) -> list[int]:
     """Hashes of the words and the pairs of neighbouring words in order, each once."""
-    words = _WORD.findall(text.casefold()[:LONGEST_TITLE])
-    tokens = {*words, *[f"{a} {b}" for a, b in pairwise(words)]}
-    return sorted([zlib.crc32(token.encode()) for token in tokens])
+    tokens = {*words, *[b"%b %b" % pair for pair in pairwise(words)]}
+    return sorted(map(zlib.crc32, tokens))

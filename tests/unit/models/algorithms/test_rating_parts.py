@@ -1,6 +1,10 @@
 """What the rating champion is made of: bit tables, the libraries' trees, encoders."""
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
+from math import fsum, log, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,8 +115,10 @@ def rows_of(titles: list[str], **columns: list[list[str]]) -> RatingRows:
     )
 
 
-@pytest.mark.parametrize("together", [(), (1,), (0, 3, 4), range(6)])
-def test_columns_that_come_together_change_nothing(together: Sequence[int]) -> None:
+@pytest.mark.parametrize(
+    "together", [[], [()], [(1,)], [(0, 3, 4)], [range(6)], [(0, 1), (9,), (1, 2, 5)]]
+)
+def test_columns_that_come_together_change_nothing(together: Sequence[Sequence[int]]) -> None:
     features, target = data(seed=7)
     trees = boost(Recipe("histogram"), features, target, 6, seed=7).trees
     tables = LeafTables(trees, together=together)
@@ -121,14 +127,18 @@ def test_columns_that_come_together_change_nothing(together: Sequence[int]) -> N
             assert np.array_equal(tables.row(row.tolist()), trees.values(row[None])[0])
 
 
-@given(
-    st.lists(st.text(max_size=12) | st.sampled_from(["the film", " ", "ab  cd", "\t", "한국 영화"]))
-)
-def test_a_title_scores_as_its_row_of_the_matrix(parts: list[str]) -> None:
-    title = "".join(parts)
-    expected = (title_matrix([title]) @ WEIGHTS.astype(np.float64))[0]
-    assert SCORES(title) == pytest.approx(expected, rel=1e-12, abs=1e-12)
-    assert SCORES(title) == TitleScores(WEIGHTS)(title)  # whatever is kept
+TITLES = st.lists(
+    st.text(max_size=12)
+    | st.text(st.characters(max_codepoint=127), max_size=12)
+    | st.sampled_from(["the film", " ", "ab  cd", "\t", "\0", "\x1c", "aaaa", "한국 영화"])
+).map("".join)
+
+
+@given(TITLES)
+def test_a_title_scores_as_its_row_of_the_matrix(title: str) -> None:
+    row = title_matrix([title])
+    assert SCORES(title) == fsum(WEIGHTS[row.indices].tolist()) / sqrt(row.nnz)
+    assert SCORES(title) == pytest.approx((row @ WEIGHTS.astype(np.float64))[0], abs=1e-12)
 
 
 WEIGHTS = np.random.default_rng(0).normal(size=TITLE_BUCKETS).astype(np.float32)
@@ -147,6 +157,33 @@ def test_a_sequel_finds_its_series_by_title() -> None:
     assert encoder.row(stranger) == encoder.row(nothing) == (0.0, 0.0, 0.0)
     [whole] = films_of(rows_of(["Moon Harvest"]))
     assert encoder.row(whole)[1] == pytest.approx(1.0, abs=1e-6)
+
+
+WORDS = st.lists(st.sampled_from(["moon", "harvest", "of", "the", "sun", "달"]), max_size=5)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=10), WORDS)
+def test_neighbours_are_those_of_the_cosine_of_rare_words(
+    titles: list[list[str]], asked: list[str]
+) -> None:
+    """Compared with the same sums over sets of words."""
+    ratings = np.arange(len(titles)) - 4.0
+    encoder = TitleNeighbours().fit(rows_of([" ".join(words) for words in titles]), ratings)
+    [film] = films_of(rows_of([" ".join([*asked, "Zebra"])]))
+    [wanted, *known] = [{*words, *pairwise(words)} for words in ([*asked, "zebra"], *titles)]
+    counts = Counter(token for tokens in known for token in tokens)
+
+    def length(tokens: set[Any]) -> float:
+        return sum(log((len(titles) + 1) / (counts[token] + 1)) ** 2 for token in tokens)
+
+    def likeness(tokens: set[Any]) -> float:
+        return length(tokens & wanted) / max(sqrt(length(tokens) * length(wanted)), 1e-9)
+
+    found = [likeness(tokens) for tokens in known]
+    total = sum(one**3 for one in found)
+    mean = sum(one**3 * rating for one, rating in zip(found, ratings, strict=True))
+    expected = (mean / (total + 0.02), max(found), total)
+    assert encoder.row(film) == pytest.approx(expected, abs=1e-9)
 
 
 def test_people_carry_what_their_other_films_got() -> None:
