@@ -12,12 +12,12 @@ import numpy as np
 from movie_mlops.domain.errors import EngineUnavailableError
 from movie_mlops.domain.recommendations import RatingPrediction
 from movie_mlops.domain.versions import MOVIE_PREDICTOR
-from movie_mlops.models.algorithms.base import RatingRegressor, RatingRows
+from movie_mlops.models.algorithms.base import RatingRows
 from movie_mlops.models.algorithms.rating_features import Film
 from movie_mlops.models.serving.model_loader import LoadedModel, ModelLoader
 from movie_mlops.monitoring import metrics
 
-_KEPT_RATINGS = 4_000
+_KEPT_RATINGS = 1_000
 _SECONDS = metrics.MODEL_SECONDS.labels(MOVIE_PREDICTOR)
 
 
@@ -58,18 +58,25 @@ class RatingService:
         found = [self._known.get((sha256, film)) for film in films]
         missing = [place for place, one in enumerate(found) if one is None]
         if missing:
-            made = self._make(loaded, [films[place] for place in missing])
+            start = time.perf_counter()
+            made = _predictions(loaded, [films[place] for place in missing])
             for place, one in zip(missing, made, strict=True):
                 found[place] = one
+                self._keep((sha256, films[place]), one)
+            metrics.TALLY.time((_SECONDS, time.perf_counter() - start))
         metrics.TALLY.count((_counter(loaded.entry.version), float(len(films))))
         return [one for one in found if one is not None]
 
     def predict_one(self, film: MovieFacts) -> RatingPrediction:
         """The same for one film."""
         loaded = self._champion()
-        found = self._known.get((loaded.entry.card_sha256, film))
+        key = (loaded.entry.card_sha256, film)
+        found = self._known.get(key)
         if found is None:
-            [found] = self._make(loaded, [film])
+            start = time.perf_counter()
+            found = _prediction(loaded, film)
+            self._keep(key, found)
+            metrics.TALLY.time((_SECONDS, time.perf_counter() - start))
         metrics.TALLY.count((_counter(loaded.entry.version), 1.0))
         return found
 
@@ -80,37 +87,32 @@ class RatingService:
             raise EngineUnavailableError(message, retry_after_seconds=10.0)
         return loaded
 
-    def _make(self, loaded: LoadedModel, films: Sequence[MovieFacts]) -> list[RatingPrediction]:
-        """Ask the model, and keep what it says."""
-        start = time.perf_counter()
-        made = _predictions(loaded.model, films, loaded.entry.version)
-        metrics.TALLY.time((_SECONDS, time.perf_counter() - start))
-        for film, one in zip(films, made, strict=True):
-            self._known[loaded.entry.card_sha256, film] = one
-        self._make_room()
-        return made
-
-    def _make_room(self) -> None:
-        while len(self._known) > _KEPT_RATINGS:
+    def _keep(self, key: tuple[str, MovieFacts], made: RatingPrediction) -> None:
+        self._known[key] = made
+        if len(self._known) > _KEPT_RATINGS:
             try:
                 self._known.popitem(last=False)
-            except KeyError:  # another thread made room at the same time
+            except KeyError:  # other threads made room at the same time
                 return
 
 
-def _predictions(
-    model: RatingRegressor, films: Sequence[MovieFacts], version: str
-) -> list[RatingPrediction]:
+def _prediction(loaded: LoadedModel, film: MovieFacts) -> RatingPrediction:
     # arrays of one row are all overhead, so a model may take a single film as it is
     alone: Callable[[Film], tuple[float, float, float, bool]] | None
-    alone = getattr(model, "predict_film", None)
-    if alone is not None and len(films) == 1:
-        rating, low, high, in_range = alone(_film(films[0]))
-        return [RatingPrediction(rating, low, high, model.level, in_range, version)]
-    found = model.predict(_rows(films))
+    alone = getattr(loaded.model, "predict_film", None)
+    if alone is None:
+        [found] = _predictions(loaded, [film])
+        return found
+    rating, low, high, in_range = alone(_film(film))
+    return RatingPrediction(rating, low, high, loaded.model.level, in_range, loaded.entry.version)
+
+
+def _predictions(loaded: LoadedModel, films: Sequence[MovieFacts]) -> list[RatingPrediction]:
+    level, version = loaded.model.level, loaded.entry.version
+    found = loaded.model.predict(_rows(films))
     columns = (found.rating, found.low, found.high, found.in_range)
     return [
-        RatingPrediction(rating, low, high, model.level, in_range, version)
+        RatingPrediction(rating, low, high, level, in_range, version)
         for rating, low, high, in_range in zip(
             *(column.tolist() for column in columns), strict=True
         )

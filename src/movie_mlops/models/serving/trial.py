@@ -86,7 +86,7 @@ class Trial:
             snapshot=loaded.entry.snapshot if loaded is not None and card_sha256 else "",
             algorithm=algorithm,
             card_sha256=card_sha256,
-            ratings=tuple(one.rating for one in found),
+            ratings=tuple([one.rating for one in found]),
             facts=film,
         )
 
