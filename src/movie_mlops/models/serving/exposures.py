@@ -182,7 +182,8 @@ class ExposureLog:
         order = dict(zip(held, range(len(held)), strict=True))
         places = list(map(order.__getitem__, names))
         after = (1000 * np.array(times)).round().astype(np.int64) - begin
-        packed: Any = [one.packed for one in held.values()]  # the bytes that the answers become
+        # the bytes that the answers become; a rating of one film is hardly ever given again
+        packed: Any = [one if one.facts else one.packed for one in held.values()]
         body = _encode(_Body(begin, request_ids, after.tolist(), places, packed))
         subjects = self._subjects(noted)
         exposures = self._exposures(list(held.values()), places)
