@@ -60,6 +60,7 @@ INTERRUPTED = """
 import os, signal, threading
 from movie_mlops.stack.order import side_by_side
 over = threading.Event()
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def act(name):
     if name == "db":
@@ -74,7 +75,8 @@ except KeyboardInterrupt:
 
 
 def test_an_interruption_lets_the_others_give_up() -> None:
-    # in a process of its own, as a command runs: its signals are nobody else's
+    # in a process of its own, which takes Ctrl-C as a command in a terminal does: what a script
+    # runs in the background is born to ignore it
     ran = subprocess.run(
         [sys.executable, "-c", INTERRUPTED], check=False, capture_output=True, text=True, timeout=60
     )
