@@ -234,7 +234,9 @@ def test_two_workers_share_the_port_and_their_counts(house: House) -> None:
     house.wait_for(lambda: "\napi_ready_processes 2.0" in house.get("/metrics").text)
     assert len(workers()) == 2
     assert all(house.path_of("1") == "personal" for _ in range(6))
-    workers()[0].kill()
+    killed = workers()[0]
+    killed.kill()
+    killed.wait(30)  # until then the kernel still deals out connections to it
     assert all(house.path_of("1") == "personal" for _ in range(6))  # the other takes them
     house.wait_for(lambda: "api-1 ended (-9)" in house.output or "api-2 ended (-9)" in house.output)
     house.wait_for(lambda: "\napi_ready_processes 2.0" in house.get("/metrics").text)
