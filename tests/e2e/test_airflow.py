@@ -89,6 +89,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     names = [f"movie_mlops.{path.stem}" for path in source.iterdir() if path.suffix != ".typed"]
     home = tmp_path_factory.mktemp("airflow")
     environment = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    environment["PYTHONPATH"] = ""  # what is installed there, not what whoever tests has beside
     ran = subprocess.run(
         [ENVIRONMENT / "bin" / "python", "-c", LOOK, str(DAGS), *names],
         env={**os.environ, **environment},
