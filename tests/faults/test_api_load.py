@@ -153,7 +153,7 @@ def test_57_a_worker_that_leaves_loses_nobody_to_the_others(tmp_path: Path) -> N
         left.set()
         for each in asking:
             each.join()
-        assert len(outcomes) > 5
+        assert len(outcomes) > 20
         assert set(outcomes) == {"200"}
 
 

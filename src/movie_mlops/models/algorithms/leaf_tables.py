@@ -30,8 +30,8 @@ class LeafTables:
     """Trees of at most 64 leaves, as fast for one row as for many; the same sums as `Trees`.
 
     The table has one row for each interval of each column and one for its missing values, and one
-    set of bits per tree: 17 MB for 1,900 trees on 45 columns. The columns of each group of
-    `together` are those whose values come again together from row to row: what they leave is kept.
+    set of bits per tree. The columns of each group of `together` are those whose values come again
+    together from row to row: what they leave is kept.
     """
 
     def __init__(self, *ensembles: Trees, together: Iterable[Collection[int]] = ()) -> None:
